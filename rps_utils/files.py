@@ -1,0 +1,90 @@
+"""Files of a run folder: written whole or not at all, read without surprises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` only when the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or Path
+        Final place of the file. Its folder is made if missing.
+
+    Yields
+    ------
+    Path
+        Temporary path in the same folder, with the same suffixes, so that writers which look at the
+        extension (``.nii.gz``) behave.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        os.replace(partial, path)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write UTF-8 text, whole or not at all, and return the path."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table without its index, whole or not at all, and return the path.
+
+    Numbers keep their full precision: the same table always gives the same bytes.
+    """
+    return write_text(table.to_csv(index=False, lineterminator="\n"), path)
+
+
+def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:
+    """Read a table that this project wrote; ``patient_id`` stays text.
+
+    Parameters
+    ----------
+    path : str or Path
+        A local file. Addresses (``http://``) are not followed.
+    **text_columns : type
+        Further columns with a fixed type, for example ``grade=str``.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist; the message says which notebook step usually writes it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
+    with path.open(encoding="utf-8") as stream:
+        return pd.read_csv(stream, dtype={"patient_id": str, **text_columns})
+
+
+def write_json(content: Any, path: str | Path) -> Path:
+    """Write JSON with sorted keys, whole or not at all, and return the path."""
+    return write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
