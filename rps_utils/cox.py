@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError, ConvergenceWarning
-from lifelines.utils import StatError
 from scipy import stats
 
 from rps_utils.scores import lrfs_column
@@ -153,7 +152,7 @@ def fit_lifelines(matrix: pd.DataFrame, cohort: pd.DataFrame, ridge: float = 0.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitter.fit(matrix.join(outcome), "time_months", "event", fit_options={"precision": 1e-12})
-    except (ConvergenceError, StatError, np.linalg.LinAlgError) as error:
+    except (ConvergenceError, np.linalg.LinAlgError) as error:
         raise ValueError(
             f"the Cox model of {list(matrix.columns)} did not converge: use fewer terms, or ridge > 0"
         ) from error
@@ -183,21 +182,17 @@ def hazard_ratios(fitter: CoxPHFitter) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``term, hazard_ratio, ci_low, ci_high, p, note``; above 1 = earlier recurrence. A term whose standard
-        error exceeds 5 on the log scale is noted as separated: its Wald interval says nothing.
+        ``term, hazard_ratio, ci_low, ci_high, p, note``; above 1 = earlier recurrence. Where a level holds no
+        event, or only events, the likelihood has no maximum (standard error above 5 on the log scale): the
+        numbers are left empty and the note says so.
     """
-    table = fitter.summary
-    separated = table["se(coef)"] > SEPARATED_SE
-    return pd.DataFrame(
-        {
-            "term": list(table.index),
-            "hazard_ratio": np.exp(table["coef"].to_numpy()),
-            "ci_low": np.exp(table["coef lower 95%"].to_numpy()),
-            "ci_high": np.exp(table["coef upper 95%"].to_numpy()),
-            "p": table["p"].to_numpy(),
-            "note": np.where(separated, "separated: no event, or only events, in a level", ""),
-        }
-    )
+    log_scale = fitter.summary[["coef", "coef lower 95%", "coef upper 95%", "p"]]
+    separated = fitter.summary["se(coef)"] > SEPARATED_SE
+    log_scale = log_scale.mask(separated).to_numpy()
+    table = pd.DataFrame(np.exp(log_scale[:, :3]), columns=["hazard_ratio", "ci_low", "ci_high"])
+    table.insert(0, "term", list(fitter.summary.index))
+    note = np.where(separated, "separated: a level with no event, or only events", "")
+    return table.assign(p=log_scale[:, 3], note=note)
 
 
 def univariable_table(cohort: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

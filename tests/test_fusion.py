@@ -1,0 +1,74 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sksurv.metrics import concordance_index_censored
+
+from rps_utils import crossfit, fusion
+
+
+def c_index(rows):
+    return concordance_index_censored(rows["event"] == 1, rows["time_months"], rows["risk"])[0]
+
+
+def memorising_score(cohort):
+    """An image model that predicts nothing, but reproduces the outcome of every patient it learned from."""
+
+    def fit_and_score(ids):
+        draw = np.random.default_rng(len(ids))
+        outcome = -np.log(cohort["time_months"]) + 2 * cohort["event"]
+        seen = cohort["patient_id"].isin(ids)
+        risk = np.where(seen, outcome, draw.normal(outcome.mean(), outcome.std(), len(cohort)))
+        return pd.Series(risk, index=pd.Index(cohort["patient_id"]))
+
+    return crossfit.assemble(cohort, crossfit.score_left_out(cohort, crossfit.leave_out_sets(5), fit_and_score))
+
+
+def perfect_score(cohort):
+    by_id = cohort.set_index("patient_id")["signal"]
+    return crossfit.assemble(cohort, dict.fromkeys(crossfit.leave_out_sets(5), by_id))
+
+
+def test_fusion_beats_either_part_when_both_carry_signal(cohort):
+    plans = {
+        "image": fusion.FusionPlan("DL"),
+        "clinical": fusion.FusionPlan("Clinical", ["age"]),
+        "both": fusion.FusionPlan("DLCM", ["age"]),
+    }
+    image = {"image": perfect_score(cohort), "clinical": None, "both": perfect_score(cohort)}
+    rows = {name: fusion.cox_scores(cohort, plan, image[name], [36])[0] for name, plan in plans.items()}
+    c = {name: c_index(table[table["kind"] == "cross_fitted"]) for name, table in rows.items()}
+    assert c["both"] > c["image"] > c["clinical"] > 0.5
+
+
+def test_a_memorising_image_model_gains_nothing_in_the_fusion(cohort):
+    image = memorising_score(cohort)
+    rows, model = fusion.cox_scores(cohort, fusion.FusionPlan("DLCM", ["age"]), image, [36])
+    assert abs(model.coefficients[0]) < 0.35
+    own = fusion.cox_scores(cohort, fusion.FusionPlan("DL"), image, [36])[0]
+    c = {kind: c_index(part) for kind, part in own.groupby("kind")}
+    assert c["apparent"] > 0.9
+    assert abs(c["cross_fitted"] - 0.5) < 0.12
+    assert set(rows["kind"]) == {"apparent", "cross_fitted", "validation"}
+
+
+@pytest.mark.parametrize("columns", [[], ["age", "grade"]], ids=["image alone", "with clinical"])
+def test_every_patient_has_its_kinds_and_a_probability(cohort, columns):
+    rows, _ = fusion.cox_scores(cohort, fusion.FusionPlan("M", columns), perfect_score(cohort), [12, 36])
+    counts = rows.groupby("kind")["patient_id"].nunique()
+    training = (cohort["split"] == "training").sum()
+    assert counts.to_dict() == {"apparent": training, "cross_fitted": training, "validation": len(cohort) - training}
+    assert rows[["lrfs_12", "lrfs_36"]].apply(lambda c: c.between(0, 1)).all(axis=None)
+    assert (rows["lrfs_36"] <= rows["lrfs_12"]).all()
+
+
+def test_outcomes_of_held_out_patients_change_nothing_they_are_judged_by(cohort):
+    plan, image = fusion.FusionPlan("DLCM", ["age"]), perfect_score(cohort)
+    before = fusion.cox_scores(cohort, plan, image, [36])[0]
+    spoiled = cohort.copy()
+    held_out = (cohort["fold"] == 2) | (cohort["split"] == "validation")
+    spoiled.loc[held_out, "time_months"] = 1.0
+    spoiled.loc[held_out, "event"] = 1
+    after = fusion.cox_scores(spoiled, plan, image, [36])[0]
+    judged = (before["kind"] == "cross_fitted") & before["patient_id"].isin(cohort.loc[cohort["fold"] == 2, "patient_id"])
+    np.testing.assert_array_equal(before.loc[judged, "risk"], after.loc[judged, "risk"])
+    assert not np.allclose(before.loc[~judged, "risk"], after.loc[~judged, "risk"])
