@@ -1,0 +1,152 @@
+"""The command ``rps``: a thin front on the package. Exit status 0 = done, 1 = found problems, 2 = wrong use."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rps_utils import runs
+from rps_utils.files import write_csv
+
+ROOT = runs.PACKAGE.parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="rps", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _describe_phantom(commands)
+    _describe_run(commands)
+    _describe_evaluate(commands)
+    check = _command(commands, "check", check_command, "check a manifest and every file it names")
+    check.add_argument("manifest", type=Path)
+    return top
+
+
+def _command(commands, name: str, work: Callable, text: str) -> argparse.ArgumentParser:  # noqa: ANN001
+    command = commands.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    command.set_defaults(work=work)
+    return command
+
+
+def _describe_phantom(commands) -> None:  # noqa: ANN001
+    from rps_utils.phantom_patients import VARIANTS
+
+    phantom = _command(commands, "phantom", phantom_command, "write a synthetic CT cohort with a known hazard")
+    phantom.add_argument("folder", type=Path, metavar="DIR")
+    phantom.add_argument("--patients", type=int, default=115)
+    phantom.add_argument("--seed", type=int, default=2026)
+    phantom.add_argument("--variant", choices=sorted(VARIANTS), default="full")
+    phantom.add_argument("--cores", type=int, default=os.cpu_count())
+
+
+def _describe_run(commands) -> None:  # noqa: ANN001
+    run = _command(commands, "run", run_command, "run the notebooks on a cohort")
+    run.add_argument("--manifest", type=Path, default=ROOT / "data_manifest.csv", help="one row a patient")
+    run.add_argument("--out", type=Path, default=Path("runs/default"), metavar="RUN", help="run folder")
+    run.add_argument("--profile", choices=sorted(runs.PROFILES), default="paper")
+    _parameter_options(run)
+
+
+def _describe_evaluate(commands) -> None:  # noqa: ANN001
+    evaluate = _command(commands, "evaluate", evaluate_command, "evaluate any table of risk scores")
+    evaluate.add_argument("scores", type=Path, metavar="SCORES.csv")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--landmarks", type=float, nargs="+", default=[12, 36, 60], help="in the unit of the times")
+    evaluate.add_argument("--tau", type=float, default=None, help="truncation time of Uno's C (default: last landmark)")
+    _parameter_options(evaluate)
+
+
+def _parameter_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p", dest="asked", action="append", default=[], metavar="NAME=VALUE", help="notebook parameter"
+    )
+    command.add_argument("--cores", type=int, default=os.cpu_count())
+
+
+def phantom_command(asked: argparse.Namespace) -> int:
+    """Write a phantom cohort."""
+    from rps_utils.phantom import write_cohort
+
+    manifest = write_cohort(asked.folder, asked.patients, asked.seed, asked.variant, n_jobs=asked.cores)
+    print(f"wrote {asked.patients} synthetic patients: {manifest}")
+    return 0
+
+
+def check_command(asked: argparse.Namespace) -> int:
+    """Check a manifest."""
+    from rps_utils.manifest import check_manifest, format_problems
+
+    problems = check_manifest(asked.manifest)
+    print(format_problems(problems) if problems else f"{asked.manifest}: no problem found")
+    return 1 if problems else 0
+
+
+def run_command(asked: argparse.Namespace) -> int:
+    """Run the whole chain on a cohort."""
+    from rps_utils.manifest import check_manifest, format_problems
+
+    manifest = _default_cohort(asked) if asked.manifest.resolve() == ROOT / "data_manifest.csv" else asked.manifest
+    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(manifest.resolve())})
+    problems = check_manifest(manifest)
+    if problems:
+        print(format_problems(problems), file=sys.stderr)
+        return 1
+    return _bring_up_to_date(asked, runs.STEPS, parameters)
+
+
+def _default_cohort(asked: argparse.Namespace) -> Path:
+    from rps_utils.phantom import default_cohort
+
+    return default_cohort(ROOT, n_jobs=asked.cores)
+
+
+def evaluate_command(asked: argparse.Namespace) -> int:
+    """Run only the evaluation notebooks, on a table of scores from anywhere."""
+    from rps_utils.scores import read_scores
+
+    scores = read_scores(asked.scores)
+    landmarks = [int(t) if t == int(t) else t for t in asked.landmarks]
+    tau = asked.tau or landmarks[-1]
+    parameters = _chosen(runs.EVALUATION, "paper", asked.asked, {"landmarks": landmarks, "tau": tau})
+    if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
+        write_csv(scores, asked.out / "scores.csv")
+    return _bring_up_to_date(asked, runs.EVALUATION, parameters)
+
+
+def _chosen(steps: Sequence[runs.Step], profile: str, asked: Sequence[str], fixed: dict) -> dict:
+    wanted = dict(runs.parse_parameter(text) for text in asked)
+    return runs.choose_parameters([s.name for s in steps], profile, {**wanted, **fixed})
+
+
+def _bring_up_to_date(asked: argparse.Namespace, steps: Sequence[runs.Step], parameters: dict) -> int:
+    run = asked.out.resolve()
+    if not runs.run_chain(run, steps, parameters, asked.cores):
+        print(f"nothing to do: {asked.out} is up to date")
+    from rps_utils.report import c_index_table
+
+    print(f"\n{c_index_table(run)}\n\nreport: {run / 'report.html'}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    asked = parser().parse_args(arguments)
+    try:
+        status = asked.work(asked)
+    except runs.UsageError as error:
+        print(f"rps: {error}", file=sys.stderr)
+        status = 2
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        print(f"rps: {error}", file=sys.stderr)
+        status = 1
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
