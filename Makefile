@@ -1,6 +1,6 @@
 # make reproduce, make test, make lab: see `make help`.
 SHELL := bash
-PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
