@@ -1,0 +1,260 @@
+"""Whether predicted probabilities come true: observed / expected, slope, groups, smooth curve, D-calibration.
+
+`lrfs` is the predicted probability of being free of local recurrence at the horizon; the predicted risk is 1 - lrfs.
+All predictions come from a model fitted elsewhere: nothing here is fitted but the description of its errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import norm
+
+from rps_utils.curves import (
+    Estimate,
+    check_follow_up,
+    check_numbers,
+    check_weights,
+    horizon_note,
+    kaplan_meier,
+    one_or_all,
+    survival_at,
+)
+from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood
+
+
+def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, level: float = 0.95) -> Estimate:
+    """Return observed / expected recurrence risk at `horizon`; above 1 the model promised too little recurrence.
+
+    Parameters
+    ----------
+    time, event, lrfs : array_like, shape (n,)
+        Months, 0/1, predicted probability of being free of recurrence.
+    horizon : float
+        Months.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        Observed = 1 - Kaplan-Meier, expected = mean predicted risk, interval exp(log(O/E) +- z / sqrt(events)).
+        No event by the horizon gives O/E = 0 without an interval.
+
+    References
+    ----------
+    McLernon et al., Ann Intern Med 2023.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    value = float((1 - survival_at(time, event, horizon)) / np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
+    events = int((event & (time <= horizon)).sum())
+    if not np.isfinite(value) or events == 0:
+        return Estimate(value, np.nan, np.nan, horizon_note(time, event, horizon, 0) or "every predicted risk is 0")
+    factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
+    return Estimate(value, float(value / factor), float(value * factor))
+
+
+def calibration_slope(time: Any, event: Any, linear_predictor: Any, weights: Any = None) -> Any:
+    """Return the slope of a Cox model on the linear predictor: 1 is right, below 1 the predictions are too extreme.
+
+    Parameters
+    ----------
+    time, event, linear_predictor : array_like, shape (n,)
+        Months, 0/1, log relative hazard of the frozen model.
+    weights : array_like, shape (B, n), optional
+        Counts of resamples.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        NaN without events, with a constant predictor, or when the likelihood has no maximum.
+    """
+    n = len(np.asarray(time))
+    fit = fit_partial_likelihood(time, event, check_numbers("linear_predictor", linear_predictor, n), weights)
+    return one_or_all(fit.coefficients[:, 0], weights)
+
+
+def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, level: float = 0.95) -> Estimate:
+    """Return the calibration slope with its Wald interval (van Houwelingen 2000)."""
+    n = len(np.asarray(time))
+    fit = fit_partial_likelihood(time, event, check_numbers("linear_predictor", linear_predictor, n))
+    slope = float(fit.coefficients[0, 0])
+    if not np.isfinite(slope):
+        return Estimate(np.nan, np.nan, np.nan, "the partial likelihood has no maximum")
+    margin = float(norm.ppf(0.5 + level / 2) * np.sqrt(fit.covariance[0, 0, 0]))
+    return Estimate(slope, slope - margin, slope + margin)
+
+
+def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, groups: int = 4) -> pd.DataFrame:
+    """Compare predicted with Kaplan-Meier risk in groups cut at quantiles of the predicted risk.
+
+    Returns
+    -------
+    pandas.DataFrame
+        group (1 = lowest risk), n, predicted (mean risk), observed, ci_low, ci_high (log-log). Groups are
+        right-closed; equal quantiles merge. Observed is NaN where a group's follow-up ends before the horizon,
+        the interval also where nobody was seen before it.
+    """
+    time, event = check_follow_up(time, event)
+    risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
+    member = np.searchsorted(inner, risk, side="left")
+    rows = []
+    for label in np.unique(member):
+        own = member == label
+        observed = 1 - survival_at(time[own], event[own], horizon)
+        low, high = _risk_interval(time[own], event[own], horizon) if np.isfinite(observed) else (np.nan, np.nan)
+        rows.append((len(rows) + 1, int(own.sum()), float(risk[own].mean()), observed, low, high))
+    return pd.DataFrame(rows, columns=["group", "n", "predicted", "observed", "ci_low", "ci_high"])
+
+
+def _risk_interval(time: np.ndarray, event: np.ndarray, horizon: float) -> tuple[float, float]:
+    table = kaplan_meier(time, event)
+    table = table[table["time"] <= horizon]
+    return (1 - table["ci_high"].iloc[-1], 1 - table["ci_low"].iloc[-1]) if len(table) else (np.nan, np.nan)
+
+
+def spline_knots(x: np.ndarray) -> np.ndarray:
+    """Return three knots at the 10, 50 and 90 % quantiles; under 100 values the outer are the 5th from each end.
+
+    References
+    ----------
+    Hmisc's ``rcspline.eval``.
+    """
+    x = np.sort(np.asarray(x, float))
+    knots = np.quantile(x, [0.1, 0.5, 0.9])
+    if len(x) < 100:
+        knots[[0, 2]] = x[[4, -5]] if len(x) >= 5 else x[[0, -1]]
+    return knots
+
+
+def _spline(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Return x and its restricted cubic spline term (linear beyond the outer knots)."""
+    low, middle, high = knots
+    cubes = [np.maximum(x - k, 0) ** 3 for k in knots]
+    bend = cubes[0] - cubes[1] * (high - low) / (high - middle) + cubes[2] * (middle - low) / (high - middle)
+    return np.column_stack([x, bend / (high - low) ** 2])
+
+
+def _smooth_observed(
+    time: np.ndarray, event: np.ndarray, lrfs: np.ndarray, horizon: float, counts: np.ndarray | None, ties: str
+) -> np.ndarray:
+    """Return the smoothed observed risk of every patient, shape (B, n); NaN where no curve can be fitted."""
+    rows = 1 if counts is None else len(counts)
+    nothing = np.full((rows, len(time)), np.nan)
+    if lrfs.min() <= 0 or lrfs.max() >= 1 or len(time) < 10 or np.isnan(survival_at(time, event, horizon)):
+        return nothing
+    x = np.log(-np.log(lrfs))
+    knots = spline_knots(x)
+    if (np.diff(knots) <= 0).any():
+        return nothing
+    basis = _spline(x, knots)
+    beta = fit_partial_likelihood(time, event, basis, counts).coefficients
+    hazard = baseline_hazard(time, event, basis, beta, horizon, counts, ties)
+    return -np.expm1(-hazard[:, None] * np.exp(beta @ basis.T))
+
+
+def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline: str = "efron") -> pd.DataFrame:
+    """Return the smooth calibration curve: predicted and observed risk at every patient's prediction.
+
+    A Cox model on a restricted cubic spline (three knots) of log(-log(lrfs)) describes what was observed. lifelines'
+    ``survival_probability_calibration`` fits another spline that does not converge for times in days.
+
+    Returns
+    -------
+    pandas.DataFrame
+        predicted (increasing), observed. Observed is NaN where the curve cannot be fitted: fewer than ten
+        patients, predictions of exactly 0 or 1 or all alike, follow-up ending before the horizon.
+
+    References
+    ----------
+    Austin, Harrell & van Klaveren, Stat Med 2020.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    observed = _smooth_observed(time, event, lrfs, horizon, None, baseline)[0]
+    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values("predicted", ignore_index=True)
+
+
+class CalibrationErrors(NamedTuple):
+    """Mean (ICI), median, 90th percentile and maximum of |observed - predicted| risk."""
+
+    ici: Any
+    e50: Any
+    e90: Any
+    emax: Any
+
+
+def calibration_errors(time: Any, event: Any, lrfs: Any, horizon: float, baseline: str = "efron") -> CalibrationErrors:
+    """Return ICI, E50, E90 and Emax: the distances of the smooth curve from the diagonal; all NaN without a curve."""
+    curve = calibration_curve(time, event, lrfs, horizon, baseline)
+    distance = (curve["observed"] - curve["predicted"]).abs().to_numpy()
+    return CalibrationErrors(
+        float(distance.mean()), *(float(np.quantile(distance, q)) for q in (0.5, 0.9)), float(distance.max())
+    )
+
+
+def ici(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -> Any:
+    """Return the integrated calibration index, the mean distance of the smooth curve from the diagonal.
+
+    Parameters
+    ----------
+    time, event, lrfs : array_like, shape (n,)
+        Months, 0/1, predicted probability of being free of recurrence.
+    horizon : float
+        Months.
+    weights : array_like, shape (B, n), optional
+        Counts of resamples; the knots stay those of the rows given.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        0 is perfect; NaN as in `calibration_curve`.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    counts = check_weights(weights, len(time))
+    distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
+    return one_or_all(np.sum(distance * counts, axis=1) / counts.sum(axis=1), weights)
+
+
+class DCalibration(NamedTuple):
+    """Chi-square over the bins, its p-value, and the expected-equal share of patients in each bin."""
+
+    chi2: float
+    p: float
+    shares: np.ndarray
+
+
+def d_calibration(event: Any, lrfs_at_own_time: Any, bins: int = 10) -> DCalibration:
+    """Test whether predicted survival at the patients' own event times is spread evenly over [0, 1].
+
+    Parameters
+    ----------
+    event : array_like, shape (n,)
+        0/1.
+    lrfs_at_own_time : array_like, shape (n,)
+        Predicted probability of being free of recurrence at the patient's own last time.
+    bins : int
+        Equal bins of [0, 1]; a censored patient is spread over the bins below its own probability.
+
+    References
+    ----------
+    Haider et al., JMLR 2020.
+    """
+    survival = np.asarray(lrfs_at_own_time, float)
+    _, event = check_follow_up(np.ones(len(survival)), event)
+    survival = check_numbers("lrfs_at_own_time", survival, len(event), 0, 1)
+    edges = np.arange(bins) / bins
+    inside = np.minimum((survival * bins).astype(int), bins - 1)
+    certain = np.eye(bins)[inside]
+    below = np.clip(survival[:, None] - edges, 0, 1 / bins)
+    spread = below / np.maximum(survival, 1e-300)[:, None]
+    spread[survival == 0] = np.eye(bins)[0]
+    counts = np.where(event[:, None], certain, spread).sum(axis=0)
+    chi2 = float(((counts - len(event) / bins) ** 2).sum() / (len(event) / bins))
+    return DCalibration(chi2, float(chi2_distribution.sf(chi2, bins - 1)), counts / len(event))

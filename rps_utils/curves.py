@@ -1,0 +1,423 @@
+"""Kaplan-Meier curves, numbers at risk, restricted means, log-rank tests, and the checks of follow-up data.
+
+Times are months, an event is a local recurrence (1 = yes), and a weight is how often a resample drew a patient:
+an array of counts with shape (B, n) gives one value per resample, ``None`` gives one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import norm
+
+_SAME = np.finfo(float).eps ** 0.5  # R's tolerance for "the curve is exactly at one half"
+
+
+class Estimate(NamedTuple):
+    """A number with its interval, and why any of them is missing (`note` is empty when nothing is)."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    note: str = ""
+
+
+class FollowUp(NamedTuple):
+    """Checked follow-up: `time` in months (float), `event` (bool)."""
+
+    time: np.ndarray
+    event: np.ndarray
+
+
+def _refuse(field: str, bad: np.ndarray, values: np.ndarray, allowed: str, remedy: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{field}, row {row}: {values[row]!r} is not allowed; allowed: {allowed}; {remedy}")
+
+
+def check_numbers(
+    field: str, values: Any, n: int, low: float = -np.inf, high: float = np.inf, remedy: str = ""
+) -> np.ndarray:
+    """Return `values` as n finite floats within [low, high].
+
+    Raises
+    ------
+    ValueError
+        Wrong length, NaN, infinite, or outside the range; the message names field, row, value and remedy.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if numbers.shape != (n,):
+        raise ValueError(f"{field} has shape {numbers.shape}, but time has {n} rows; give one value per patient")
+    allowed = "finite numbers" + (f" from {low:g} to {high:g}" if np.isfinite(low) or np.isfinite(high) else "")
+    bad = ~np.isfinite(numbers) | (numbers < low) | (numbers > high)
+    _refuse(field, bad, numbers, allowed, remedy or "leave the patient out of every model, or mend the value")
+    return numbers
+
+
+def check_follow_up(time: Any, event: Any) -> FollowUp:
+    """Check times (months, > 0) and events (0 or 1), row by row.
+
+    Returns
+    -------
+    FollowUp
+        Float times and boolean events.
+
+    Raises
+    ------
+    ValueError
+        No rows, different lengths, a time that is no positive finite number, an event other than 0 and 1.
+    """
+    time = np.asarray(time, dtype=float)
+    if time.ndim != 1 or not len(time):
+        raise ValueError(f"time has shape {time.shape}; allowed: one row per patient; give a 1-D array")
+    bad = ~(np.isfinite(time) & (time > 0))
+    _refuse("time", bad, time, "finite months above 0", "correct the date of the last visit or leave the patient out")
+    raw = np.asarray(event)
+    if raw.shape != time.shape:
+        raise ValueError(f"event has shape {raw.shape}, but time has {len(time)} rows; give one event per patient")
+    _refuse("event", ~np.isin(raw, (0, 1)), raw, "0 (no recurrence seen) or 1", "code competing causes elsewhere")
+    return FollowUp(time, raw.astype(bool))
+
+
+def check_weights(weights: Any, n: int) -> np.ndarray:
+    """Return counts of shape (B, n) as floats; ``None`` is every patient once."""
+    counts = np.ones((1, n)) if weights is None else np.asarray(weights, dtype=float)
+    if counts.ndim != 2 or counts.shape[1] != n:
+        raise ValueError(f"weights has shape {counts.shape}; allowed: (resamples, {n}); see resample_counts")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("weights holds a negative or missing count; allowed: 0, 1, 2 ...; see resample_counts")
+    return counts
+
+
+def one_or_all(values: np.ndarray, weights: Any) -> Any:
+    """Return a float when no weights were given, else one value per resample."""
+    return float(values[0]) if weights is None else values
+
+
+def ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """Divide; where `below` is 0 the result is `empty`."""
+    above, below = np.broadcast_arrays(above, below)
+    return np.divide(above, below, out=np.full(below.shape, empty), where=below != 0)
+
+
+class Steps(NamedTuple):
+    """Counts at the distinct times: `times` (m,), `column` (n,) row -> time, the rest (B, m)."""
+
+    times: np.ndarray
+    column: np.ndarray
+    at_risk: np.ndarray
+    events: np.ndarray
+    censored: np.ndarray
+
+
+def count_steps(time: np.ndarray, event: np.ndarray, weights: np.ndarray) -> Steps:
+    """Count events, censorings and patients at risk (T >= t) at every distinct time of every resample."""
+    times, column = np.unique(time, return_inverse=True)
+    order = np.argsort(time, kind="stable")
+    starts = np.searchsorted(time[order], times)
+    sorted_counts = weights[:, order]
+    events = np.add.reduceat(sorted_counts * event[order], starts, axis=1)
+    leaving = np.add.reduceat(sorted_counts, starts, axis=1)
+    at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
+    return Steps(times, column, at_risk, events, leaving - events)
+
+
+def _curve(hazard: np.ndarray) -> np.ndarray:
+    # A leading 1 makes column k the value just before the k-th time and k + 1 the value at it.
+    return np.pad(np.cumprod(1 - hazard, axis=1), ((0, 0), (1, 0)), constant_values=1.0)
+
+
+def event_curve(steps: Steps) -> np.ndarray:
+    """Return the Kaplan-Meier curve S, shape (B, m + 1), beginning with S = 1 before the first time."""
+    return _curve(ratio(steps.events, steps.at_risk, 0.0))
+
+
+def censoring_curve(steps: Steps) -> np.ndarray:
+    """Return the Kaplan-Meier curve G of the censoring, shape (B, m + 1), beginning with 1.
+
+    At a tie events come before censorings, so a patient with an event at t is no longer at risk of being
+    censored at t. lifelines, fitted to flipped events, keeps such patients at risk and differs at ties.
+    """
+    return _curve(ratio(steps.censored, steps.at_risk - steps.events, 0.0))
+
+
+def curve_at(curve: np.ndarray, steps: Steps, t: float) -> np.ndarray:
+    """Return the right-continuous value of a curve at t, one per resample."""
+    return curve[:, np.searchsorted(steps.times, t, side="right")]
+
+
+def survival_from(steps: Steps, horizon: float) -> np.ndarray:
+    """Return S(horizon) per resample; NaN where the last follow-up is a censoring before the horizon."""
+    survival = curve_at(event_curve(steps), steps, horizon)
+    reached = steps.at_risk[:, np.searchsorted(steps.times, horizon) :].sum(axis=1) > 0
+    return np.where(reached | (survival == 0), survival, np.nan)
+
+
+def survival_at(time: Any, event: Any, horizon: float, weights: Any = None) -> Any:
+    """Return the Kaplan-Meier probability of being free of recurrence at `horizon` months.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months and 0/1.
+    horizon : float
+        Months.
+    weights : array_like, shape (B, n), optional
+        Counts of resamples.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        NaN beyond the last follow-up unless the curve has reached 0; R and lifelines carry the last value on.
+    """
+    time, event = check_follow_up(time, event)
+    steps = count_steps(time, event, check_weights(weights, len(time)))
+    return one_or_all(survival_from(steps, horizon), weights)
+
+
+def at_risk(time: Any, times: Any) -> np.ndarray:
+    """Count patients with T >= t for every t; lifelines' tables count T > t."""
+    return (np.asarray(time, float)[None, :] >= np.atleast_1d(np.asarray(times, float))[:, None]).sum(axis=1)
+
+
+def horizon_note(time: Any, event: Any, horizon: float, minimum_at_risk: int = 10) -> str:
+    """Say why nothing should be reported at `horizon` months; an empty text means that it may be.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months and 0/1 of the rows evaluated.
+    horizon : float
+        Months.
+    minimum_at_risk : int
+        Fewest patients still followed (T >= horizon) at which a number is worth showing.
+    """
+    time, event = check_follow_up(time, event)
+    if horizon > time.max():
+        return f"{horizon:g} months lies beyond the last follow-up ({time.max():.1f} months)"
+    if not (event & (time <= horizon)).any():
+        return f"no event by {horizon:g} months"
+    followed = int(at_risk(time, horizon)[0])
+    if followed < minimum_at_risk:
+        return f"only {followed} at risk at {horizon:g} months (fewer than {minimum_at_risk})"
+    return ""
+
+
+def _bounds(kind: str, survival: np.ndarray, error: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return both limits; `error` is the Greenwood standard error of log S."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if kind == "log-log":
+            spread = np.where(survival < 1, z * error / np.log(survival), 0.0)
+            return survival ** np.exp(-spread), survival ** np.exp(spread)
+        if kind == "log":
+            return survival * np.exp(-z * error), np.minimum(survival * np.exp(z * error), 1)
+        if kind == "plain":
+            step = z * error * survival
+            return np.maximum(survival - step, 0), np.minimum(survival + step, 1)
+    raise ValueError(f"interval is {kind!r}; allowed: 'log-log', 'log', 'plain'; log-log is this project's choice")
+
+
+def kaplan_meier(time: Any, event: Any, interval: str = "log-log", level: float = 0.95) -> pd.DataFrame:
+    """Return the Kaplan-Meier table, one row per distinct time.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months and 0/1.
+    interval : str
+        ``log-log`` (default), ``log`` (R's default, which lifelines does not offer) or ``plain``.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        time, at_risk (T >= t), events, censored, survival, std_error (Greenwood), ci_low, ci_high. Once the
+        curve is 0 its standard error and interval are NaN.
+    """
+    time, event = check_follow_up(time, event)
+    steps = count_steps(time, event, np.ones((1, len(time))))
+    risk, events, survival = steps.at_risk[0], steps.events[0], event_curve(steps)[0, 1:]
+    error = np.sqrt(np.cumsum(ratio(events, risk * (risk - events), np.inf)))
+    error[survival == 0] = np.nan
+    low, high = _bounds(interval, survival, error, norm.ppf(0.5 + level / 2))
+    return pd.DataFrame(
+        {
+            "time": steps.times,
+            "at_risk": risk.astype(int),
+            "events": events.astype(int),
+            "censored": steps.censored[0].astype(int),
+            "survival": survival,
+            "std_error": survival * error,
+            "ci_low": low,
+            "ci_high": high,
+        }
+    )
+
+
+def _crossing(times: np.ndarray, curve: np.ndarray, level: float) -> float:
+    # R's rule: the first time at or below the level, and the middle of the flat stretch lying exactly on it.
+    below = np.flatnonzero(curve < level + _SAME)
+    if not len(below):
+        return np.nan
+    first = below[0]
+    further = below[curve[below] < level - _SAME]
+    flat = abs(curve[first] - level) < _SAME and len(further)
+    return float((times[first] + times[further[0]]) / 2 if flat else times[first])
+
+
+def median_survival(time: Any, event: Any, interval: str = "log-log", level: float = 0.95) -> Estimate:
+    """Return the median time to recurrence in months with the interval read off the curve's limits.
+
+    When the curve is exactly 0.5 over a stretch, its middle is taken as in R; lifelines takes its beginning.
+    A median (or limit) that the curve does not reach is NaN. Flipped events give the median follow-up.
+    """
+    table = kaplan_meier(time, event, interval, level)
+    times = table["time"].to_numpy()
+    median, low, high = (_crossing(times, table[c].to_numpy(), 0.5) for c in ("survival", "ci_low", "ci_high"))
+    return Estimate(median, low, high, "" if np.isfinite(median) else "the curve does not fall to 0.5")
+
+
+def rmst(time: Any, event: Any, tau: float, level: float = 0.95) -> Estimate:
+    """Return the restricted mean time free of recurrence up to `tau` months, with a Wald interval.
+
+    The standard error is Greenwood's, (ci_high - ci_low) / (2 z); lifelines returns the variance of min(T, tau)
+    instead, up to 25 times too large. Beyond the last follow-up (a censoring) the value is NaN.
+    """
+    table = kaplan_meier(time, event)
+    if tau > table["time"].max() and table["survival"].iloc[-1] > 0:
+        return Estimate(np.nan, np.nan, np.nan, f"{tau:g} months lies beyond the last follow-up")
+    table = table[table["time"] < tau]
+    edges = np.concatenate(([0.0], table["time"], [tau]))
+    areas = np.diff(edges) * np.concatenate(([1.0], table["survival"]))
+    risk, events = table["at_risk"].to_numpy(float), table["events"].to_numpy(float)
+    remaining = np.cumsum(areas[::-1])[::-1][1:]
+    variance = np.sum(remaining**2 * ratio(events, risk * (risk - events), 0.0))
+    margin = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
+    return Estimate(float(areas.sum()), float(areas.sum() - margin), float(areas.sum() + margin))
+
+
+class LogRank(NamedTuple):
+    """Chi-square on (groups - 1) degrees of freedom and its two-sided p-value."""
+
+    chi2: float
+    p: float
+
+
+def _log_rank_parts(
+    time: np.ndarray, event: np.ndarray, group: np.ndarray, rho: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, observed, expected (unweighted) and the chi-square's ingredients summed over times."""
+    labels, member = np.unique(group, return_inverse=True)
+    steps = count_steps(time, event, np.vstack([np.ones(len(time)), np.eye(len(labels))[:, member]]))
+    n, d = steps.at_risk[0], steps.events[0]
+    share = steps.at_risk[1:] / n
+    excess = steps.events[1:] - d * share
+    weight = event_curve(steps)[0, :-1] ** rho
+    spread = weight**2 * d * ratio(n - d, n - 1, 0.0)
+    covariance = np.diag((share * spread).sum(axis=1)) - (share * spread) @ share.T
+    observed_expected = np.vstack([steps.events[1:].sum(axis=1), (d * share).sum(axis=1)])
+    return labels, observed_expected, (excess * weight).sum(axis=1), covariance
+
+
+def _check_groups(time: np.ndarray, group: Any) -> np.ndarray:
+    group = np.asarray(group)
+    if group.shape != time.shape:
+        raise ValueError(f"group has shape {group.shape}, but time has {len(time)} rows; give one label per patient")
+    _refuse("group", pd.isna(group), group, "a label for every patient", "name the missing group or leave it out")
+    return group
+
+
+def logrank(time: Any, event: Any, group: Any, rho: float = 0.0) -> LogRank:
+    """Compare the curves of two or more groups by the log-rank test.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months and 0/1.
+    group : array_like, shape (n,)
+        Labels.
+    rho : float
+        0 is the log-rank test, 1 weights early times by S(t-) (Peto-Peto, Prentice; lifelines' "peto" is
+        another statistic).
+
+    Returns
+    -------
+    LogRank
+        chi2, p. Both NaN with fewer than two groups or without any event.
+    """
+    time, event = check_follow_up(time, event)
+    group = _check_groups(time, group)
+    labels, _, excess, covariance = _log_rank_parts(time, event, group, rho)
+    if len(labels) < 2 or np.linalg.matrix_rank(covariance) < len(labels) - 1:
+        return LogRank(np.nan, np.nan)
+    chi2 = float(excess[1:] @ np.linalg.solve(covariance[1:, 1:], excess[1:]))
+    return LogRank(chi2, float(chi2_distribution.sf(chi2, len(labels) - 1)))
+
+
+def logrank_table(time: Any, event: Any, group: Any) -> pd.DataFrame:
+    """Return group, n, observed and expected events of the log-rank test."""
+    time, event = check_follow_up(time, event)
+    group = _check_groups(time, group)
+    labels, (observed, expected), _, _ = _log_rank_parts(time, event, group, 0.0)
+    n = [int((group == label).sum()) for label in labels]
+    return pd.DataFrame({"group": labels, "n": n, "observed": observed.astype(int), "expected": expected})
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(stepped, 1)[np.argsort(order)]
+
+
+def pairwise_logrank(time: Any, event: Any, group: Any) -> pd.DataFrame:
+    """Compare every pair of groups: group_a, group_b, chi2, p, p_holm (Holm's correction for the pairs)."""
+    time, event = check_follow_up(time, event)
+    group = _check_groups(time, group)
+    rows = []
+    for a, b in combinations(np.unique(group), 2):
+        keep = (group == a) | (group == b)
+        rows.append((a, b, *logrank(time[keep], event[keep], group[keep])))
+    table = pd.DataFrame(rows, columns=["group_a", "group_b", "chi2", "p"])
+    return table.assign(p_holm=_holm(table["p"].to_numpy()))
+
+
+def cumulative_incidence(time: Any, cause: Any, horizons: Any) -> pd.DataFrame:
+    """Return Aalen-Johansen cumulative incidences: recurrence (cause 1) with death before it (cause 2).
+
+    Parameters
+    ----------
+    time : array_like, shape (n,)
+        Months.
+    cause : array_like, shape (n,)
+        0 = censored, 1 = local recurrence, 2 = death without it.
+    horizons : array_like
+        Months at which to read the curves; NaN beyond the last follow-up of patients still free of both.
+
+    Returns
+    -------
+    pandas.DataFrame
+        horizon, recurrence, competing, one_minus_km. The last column censors deaths and is never smaller than
+        `recurrence`: it answers another question ("if nobody died").
+    """
+    cause = np.asarray(cause)
+    _refuse("cause", ~np.isin(cause, (0, 1, 2)), cause, "0, 1 or 2", "code 0 censored, 1 recurrence, 2 death")
+    time, any_event = check_follow_up(time, cause > 0)
+    counts = np.vstack([np.ones(len(time)), cause == 1, cause == 2])
+    steps = count_steps(time, any_event, counts)
+    before = event_curve(steps)[0, :-1]
+    incidence = np.cumsum(before * steps.events[1:] / steps.at_risk[0], axis=1)
+    read: Callable[[int, float], float] = lambda row, t: float(  # noqa: E731
+        np.concatenate(([0.0], incidence[row]))[np.searchsorted(steps.times, t, side="right")]
+    )
+    rows = []
+    for t in np.atleast_1d(horizons):
+        known = np.isfinite(survival_at(time, any_event, t))
+        both = (read(0, t), read(1, t)) if known else (np.nan, np.nan)
+        rows.append((float(t), *both, 1 - survival_at(time, cause == 1, t)))
+    return pd.DataFrame(rows, columns=["horizon", "recurrence", "competing", "one_minus_km"])
