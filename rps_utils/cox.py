@@ -1,7 +1,7 @@
 """Cox models: design matrix, hazard-ratio tables, prediction of LRFS at landmark times.
 
 Fitting is lifelines' with its convergence bound at 1e-12 (its default stops early: hazard ratios are then off in
-the fourth digit). A fitted model is kept as plain numbers, so that it can be written as JSON and used again
+the fourth digit) and short first steps (its default overshoots, and fails, in some small cohorts). A fitted model is kept as plain numbers, so that it can be written as JSON and used again
 without the library that fitted it.
 """
 
@@ -151,7 +151,7 @@ def fit_lifelines(matrix: pd.DataFrame, cohort: pd.DataFrame, ridge: float = 0.0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            fitter.fit(matrix.join(outcome), "time_months", "event", fit_options={"precision": 1e-12})
+            fitter.fit(matrix.join(outcome), "time_months", "event", fit_options={"precision": 1e-12, "step_size": 0.3})
     except (ConvergenceError, np.linalg.LinAlgError) as error:
         raise ValueError(
             f"the Cox model of {list(matrix.columns)} did not converge: use fewer terms, or ridge > 0"
@@ -232,3 +232,15 @@ def events_per_term(cohort: pd.DataFrame, matrix: pd.DataFrame) -> float:
     """Return the number of events for each term that a Cox model would fit."""
     events = cohort.set_index("patient_id").loc[matrix.index, "event"].sum()
     return float(events) / matrix.shape[1]
+
+
+def schoenfeld_residuals(matrix: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
+    """Return scaled Schoenfeld residuals: one row an event, ``time_months`` and one column a term.
+
+    A trend over time shows an effect that changes (Grambsch and Therneau 1994).
+    """
+    outcome = cohort.set_index("patient_id").loc[matrix.index, ["time_months", "event"]]
+    residuals = fit_lifelines(matrix, cohort).compute_residuals(matrix.join(outcome), "scaled_schoenfeld")
+    residuals.columns = list(matrix.columns)
+    times = outcome.loc[residuals.index, "time_months"]
+    return residuals.assign(time_months=times).sort_values("time_months").reset_index(drop=True)
