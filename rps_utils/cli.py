@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from rps_utils import runs
-from rps_utils.files import write_csv
+from rps_utils.files import read_csv, write_csv
 
 ROOT = runs.PACKAGE.parent
+DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,12 +45,15 @@ def _describe_phantom(commands) -> None:  # noqa: ANN001
     phantom.add_argument("--patients", type=int, default=115)
     phantom.add_argument("--seed", type=int, default=2026)
     phantom.add_argument("--variant", choices=sorted(VARIANTS), default="full")
+    phantom.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="write the manifest here as well, paths relative"
+    )
     phantom.add_argument("--cores", type=int, default=os.cpu_count())
 
 
 def _describe_run(commands) -> None:  # noqa: ANN001
     run = _command(commands, "run", run_command, "run the notebooks on a cohort")
-    run.add_argument("--manifest", type=Path, default=ROOT / "data_manifest.csv", help="one row a patient")
+    run.add_argument("--manifest", type=Path, default=DEFAULT_MANIFEST, help="one row a patient")
     run.add_argument("--out", type=Path, default=Path("runs/default"), metavar="RUN", help="run folder")
     run.add_argument("--profile", choices=sorted(runs.PROFILES), default="paper")
     _parameter_options(run)
@@ -73,9 +79,19 @@ def phantom_command(asked: argparse.Namespace) -> int:
     """Write a phantom cohort."""
     from rps_utils.phantom import write_cohort
 
-    manifest = write_cohort(asked.folder, asked.patients, asked.seed, asked.variant, n_jobs=asked.cores)
-    print(f"wrote {asked.patients} synthetic patients: {manifest}")
+    options = {"n_jobs": asked.cores, "progress": print}
+    manifest = write_cohort(asked.folder, asked.patients, asked.seed, asked.variant, **options)
+    if asked.manifest:
+        write_csv(_seen_from(manifest, asked.manifest.parent), asked.manifest)
+    print(f"{asked.patients} synthetic patients: {manifest}")
     return 0
+
+
+def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
+    """Return a manifest with its paths relative to another folder."""
+    way = Path(os.path.relpath(manifest.parent, folder))
+    table = read_csv(manifest)
+    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in ("image", "mask")})
 
 
 def check_command(asked: argparse.Namespace) -> int:
@@ -91,19 +107,30 @@ def run_command(asked: argparse.Namespace) -> int:
     """Run the whole chain on a cohort."""
     from rps_utils.manifest import check_manifest, format_problems
 
-    manifest = _default_cohort(asked) if asked.manifest.resolve() == ROOT / "data_manifest.csv" else asked.manifest
-    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(manifest.resolve())})
-    problems = check_manifest(manifest)
-    if problems:
-        print(format_problems(problems), file=sys.stderr)
-        return 1
+    manifest = asked.manifest.resolve()
+    if manifest == DEFAULT_MANIFEST:
+        manifest = _default_cohort(asked.cores)
+    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(manifest)})
+    if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
+        problems = check_manifest(manifest)
+        if problems:
+            print(format_problems(problems), file=sys.stderr)
+            return 1
     return _bring_up_to_date(asked, runs.STEPS, parameters)
 
 
-def _default_cohort(asked: argparse.Namespace) -> Path:
-    from rps_utils.phantom import default_cohort
+def _default_cohort(cores: int) -> Path:
+    """Render the synthetic cohort of the repository if it is not there; return the manifest that fits its bytes."""
+    from rps_utils.phantom import write_cohort
 
-    return default_cohort(ROOT, n_jobs=asked.cores)
+    listed = read_csv(DEFAULT_MANIFEST)
+    if not all((ROOT / name).is_file() for name in [*listed["image"], *listed["mask"]]):
+        write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores, progress=print)
+    own = ROOT / "data" / "phantom" / "data_manifest.csv"
+    if _seen_from(own, ROOT).equals(listed):
+        return DEFAULT_MANIFEST
+    print(f"this machine compresses or rounds otherwise than the one that wrote {DEFAULT_MANIFEST.name}: using {own}")
+    return own
 
 
 def evaluate_command(asked: argparse.Namespace) -> int:

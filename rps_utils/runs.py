@@ -26,10 +26,15 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from rps_utils.files import read_csv, read_json, write_csv, write_json
+from rps_utils.files import file_sha256, read_csv, read_json, write_csv, write_json
 
 PACKAGE = Path(__file__).parent
 NOTEBOOKS = PACKAGE.parent / "notebooks"
+QUIET_KERNEL = {
+    "kernel_name": "python3",
+    "progress_bar": False,
+    "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
+}
 PACKAGES = [
     *("torch", "monai", "torchsurv", "lifelines", "scikit-survival", "pyradiomics-cuda", "SimpleITK", "nibabel"),
     *("numpy", "scipy", "pandas", "plotly", "papermill", "snakemake"),
@@ -79,6 +84,7 @@ EVALUATION = [
     for name in ("07_discrimination", "08_time_dependent_roc", "09_calibration", "10_decision_curves", "11_risk_groups")
 ]
 STEPS = [
+    Step("00_start_here", (), ("tables/packages.csv",)),
     Step("01_ingest", (), ("cohort.csv", "patches.npz", "tables/images.csv"), heavy=True),
     Step("02_augmentation", ("cohort.csv", "patches.npz"), ("tables/augmentation.csv",)),
     Step("03_deep_learning", ("cohort.csv", "patches.npz"), ("scores/DL.csv", "scores/DL_nested.csv"), heavy=True),
@@ -226,6 +232,11 @@ def _quiet_environment() -> dict[str, str]:
     return {**os.environ, **threads, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
+def is_up_to_date(path: Path, sources: Sequence[Path]) -> bool:
+    """Tell whether `path` exists and is newer than each of `sources`."""
+    return path.is_file() and all(source.stat().st_mtime <= path.stat().st_mtime for source in sources)
+
+
 def code_files() -> list[Path]:
     """Return the files of the package whose change makes results out of date."""
     return sorted(p for p in PACKAGE.iterdir() if p.suffix in {".py", ".html", ".json"})
@@ -263,9 +274,7 @@ def execute(name: str, run: Path, n_jobs: int) -> None:
     started = time.time()
     print(f"{name:24s} started", flush=True)
     with watch_memory() as peak:
-        papermill.execute_notebook(
-            notebook_path(name), place, parameters, kernel_name="python3", cwd=NOTEBOOKS, progress_bar=False
-        )
+        papermill.execute_notebook(notebook_path(name), place, parameters, cwd=NOTEBOOKS, **QUIET_KERNEL)
     seconds = round(time.time() - started, 1)
     write_json({"seconds": seconds, "peak_mib": peak["mib"]}, run / "logs" / f"{name}.json")
     print(f"{name:24s} done in {seconds:.0f} s, {peak['mib']} MiB", flush=True)
@@ -310,8 +319,6 @@ def collect_metrics(run: Path) -> pd.DataFrame:
 
 def write_run_record(run: Path) -> dict[str, Any]:
     """Write ``RUN/run.json``: parameters, versions, hashes, and the time and memory of each notebook."""
-    from rps_utils.files import file_sha256
-
     asked = read_json(run / "parameters.json")
     manifest = asked["parameters"].get("01_ingest", {}).get("manifest")
     source = Path(manifest) if manifest else run / "scores.csv"
