@@ -5,12 +5,15 @@ Every figure of a run is kept by `save_figure` as a page, as plotly JSON and wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
 from rps_utils.files import write_csv, write_text
 
@@ -124,3 +127,540 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
     write_text(figure.to_json(), folder / f"{name}.json")
     write_csv(data, folder / f"{name}.csv")
     return figure
+
+
+def interval_text(value: float, low: float, high: float, digits: int = 2) -> str:
+    """Write ``0.75 (0.60 to 0.88)``; a dash where the value is missing, no bracket where the interval is."""
+    if not np.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if np.isfinite([low, high]).all() else text
+
+
+def _side_text(figure: go.Figure, y: float, text: str, colour: str = INK) -> None:
+    figure.add_annotation(
+        x=1.01, xref="paper", xanchor="left", y=y, text=text, showarrow=False, font={"size": 12, "color": colour}
+    )
+
+
+def _interval_bars(rows: pd.DataFrame) -> dict:
+    value, low, high = (rows[c].to_numpy(float) for c in ("value", "ci_low", "ci_high"))
+    # A missing limit draws no bar.
+    return {
+        "array": np.nan_to_num(high - value),
+        "arrayminus": np.nan_to_num(value - low),
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+# ---------------------------------------------------------------- images
+
+PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}  # across, up, through
+DIRECTIONS = [("left", "right"), ("posterior", "anterior"), ("inferior", "superior")]
+
+
+def ct_view(
+    volume: np.ndarray,
+    mask: np.ndarray | None,
+    spacing_mm: Sequence[float],
+    slices: Sequence[int] | None = None,
+    plane: str = "axial",
+    window: tuple[float, float] = (-160, 240),
+    title: str = "CT with tumour outline",
+) -> go.Figure:
+    """Show CT slices with the outline of the mask, the patient's right on the viewer's left.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (x, y, z)
+        Hounsfield units, axes towards right, anterior, superior (RAS).
+    mask : ndarray of the same shape, or None
+        Above 0 inside the tumour.
+    spacing_mm : sequence of three floats
+        Voxel size (mm).
+    slices : sequence of int, optional
+        Indices along the third direction of the plane; several get a slider. Default: the largest outline.
+    plane : str
+        ``axial``, ``coronal`` or ``sagittal``.
+    window : tuple
+        HU shown as black and white.
+    title : str
+        Heading.
+    """
+    across, up, through = PLANES[plane]
+    inside = np.zeros(volume.shape, bool) if mask is None else np.asarray(mask) > 0
+    if slices is None:
+        slices = [int(inside.sum(axis=(across, up)).argmax())]
+    figure = new_figure(title, 560)
+    for number, index in enumerate(slices):
+        for trace in _slice_traces(volume, inside, spacing_mm, (across, up, through), index, window):
+            figure.add_trace(trace.update(visible=number == len(slices) // 2))
+    _orient(figure, across, up)
+    if len(slices) > 1:
+        names = [f"{index * spacing_mm[through]:.0f}" for index in slices]
+        _add_slider(figure, names, f"{DIRECTIONS[through][1]} position (mm): ")
+    return figure
+
+
+def _slice_traces(
+    volume: np.ndarray,
+    inside: np.ndarray,
+    spacing_mm: Sequence[float],
+    axes: tuple[int, int, int],
+    index: int,
+    window: tuple[float, float],
+) -> list[go.Heatmap | go.Contour]:
+    across, up, through = axes
+    shown = np.take(volume, index, axis=through).T.round().astype(np.int16)
+    outline = np.take(inside, index, axis=through).T.astype(np.int8)
+    grid = {"dx": float(spacing_mm[across]), "dy": float(spacing_mm[up]), "x0": 0, "y0": 0}
+    grey = {"colorscale": "gray", "zmin": window[0], "zmax": window[1], "zsmooth": "best"}
+    bar = {"title": {"text": "HU"}, "thickness": 12, "len": 0.6}
+    line = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"}
+    where = "%{x:.0f}, %{y:.0f} mm: %{z} HU<extra></extra>"
+    return [
+        go.Heatmap(z=shown, colorbar=bar, hovertemplate=where, **grid, **grey),
+        go.Contour(z=outline, contours=line, line={"color": "#E69F00", "width": 2}, hoverinfo="skip", **grid),
+    ]
+
+
+def _orient(figure: go.Figure, across: int, up: int) -> None:
+    # Radiological view: the patient's right, or front, is on the viewer's left.
+    low, high = DIRECTIONS[across]
+    figure.update_xaxes(title=f"← {high}    (mm)    {low} →", autorange="reversed", constrain="domain", showgrid=False)
+    low, high = DIRECTIONS[up]
+    title = f"← {low}    (mm)    {high} →"
+    figure.update_yaxes(title=title, scaleanchor="x", constrain="domain", showgrid=False)
+
+
+def _add_slider(figure: go.Figure, names: Sequence[str], prefix: str) -> None:
+    each = len(figure.data) // len(names)
+    steps = [
+        {
+            "label": name,
+            "method": "restyle",
+            "args": [{"visible": [i // each == number for i in range(len(figure.data))]}],
+        }
+        for number, name in enumerate(names)
+    ]
+    slider = {"active": len(names) // 2, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 50}}
+    figure.update_layout(sliders=[slider])
+
+
+# ---------------------------------------------------------------- scores and models
+
+
+def score_distributions(scores: pd.DataFrame, title: str = "Distribution of the scores") -> go.Figure:
+    """Show each model's risk scores, one dot a patient, those with a recurrence in colour.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        ``model, kind, risk, event``; the scale of a model is its own.
+    title : str
+        Heading.
+    """
+    colours = model_colours(scores["model"])
+    models = list(colours)
+    columns = min(len(models), 4)
+    grid = make_subplots(-(-len(models) // columns), columns, subplot_titles=models, horizontal_spacing=0.08)
+    for place, model in enumerate(models):
+        for event, colour in ((0, GREY), (1, colours[model])):
+            rows = scores[(scores["model"] == model) & (scores["event"] == event)]
+            trace = go.Box(
+                x=rows["kind"].map(KIND_NAMES).str.replace(", ", "<br>"),
+                y=rows["risk"],
+                name="local recurrence" if event else "censored",
+                line={"color": colour},
+                fillcolor="rgba(0,0,0,0)",
+                boxpoints="all",
+                pointpos=0,
+                jitter=0.5,
+                marker={"size": 3.5, "opacity": 0.7},
+                offsetgroup=str(event),
+                showlegend=False,
+            )
+            grid.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
+    height = 120 + 280 * -(-len(models) // columns)
+    grid.update_layout(template=figure_template(), title=title, height=height, boxmode="group")
+    grid.update_yaxes(title="risk score", col=1)
+    return grid
+
+
+def selected_features(table: pd.DataFrame, title: str = "Selected features") -> go.Figure:
+    """Show coefficients as bars, the largest on top.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``feature, coefficient`` (for one standard deviation; positive = earlier recurrence).
+    title : str
+        Heading.
+    """
+    rows = table.reindex(table["coefficient"].abs().sort_values().index)
+    figure = new_figure(title, 140 + 24 * max(len(rows), 3))
+    colours = np.where(rows["coefficient"] > 0, GROUP_COLOURS["high"], GROUP_COLOURS["low"])
+    figure.add_bar(x=rows["coefficient"], y=rows["feature"], orientation="h", marker={"color": colours})
+    figure.add_vline(x=0, line={"color": INK, "width": 1})
+    figure.update_xaxes(title="coefficient (log hazard ratio for one standard deviation)")
+    figure.update_yaxes(showgrid=False, ticks="")
+    return figure
+
+
+def forest_plot(table: pd.DataFrame, title: str, axis: str = "hazard ratio (log scale)") -> go.Figure:
+    """Show hazard ratios with their intervals and in words.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``term, hazard_ratio, ci_low, ci_high``, from top to bottom; optionally ``colour`` and ``note``. A row
+        without a value shows its note.
+    title, axis : str
+        Heading and axis title.
+    """
+    rows = table.reset_index(drop=True).rename(columns={"hazard_ratio": "value"})
+    figure = new_figure(title, 150 + 30 * len(rows))
+    colours = rows["colour"] if "colour" in rows else pd.Series(INK, index=rows.index)
+    for i, row in rows.iterrows():
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[i],
+            error_x=_interval_bars(rows.loc[[i]]),
+            mode="markers",
+            marker={"symbol": "square", "size": 9, "color": colours[i]},
+            name=row["term"],
+            showlegend=False,
+        )
+        missing = row.get("note") or "not estimable"
+        words = interval_text(*row[["value", "ci_low", "ci_high"]].astype(float))
+        _side_text(figure, i, words if words != "–" else missing)
+    figure.add_vline(x=1, line={"color": GREY, "width": 1, "dash": "dash"})
+    figure.update_xaxes(type="log", title=axis, dtick="D2", tickformat="~g")
+    figure.update_yaxes(
+        tickvals=list(rows.index), ticktext=list(rows["term"]), range=[len(rows) - 0.5, -0.5], showgrid=False, ticks=""
+    )
+    return figure.update_layout(margin={"r": 190})
+
+
+# ---------------------------------------------------------------- discrimination
+
+
+def c_index_plot(rows: pd.DataFrame, title: str, axis: str = "Harrell's C", null: float = 0.5) -> go.Figure:
+    """Show one number a model and kind with its interval, and in words.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``model, kind, value, ci_low, ci_high``, models from top to bottom.
+    title, axis : str
+        Heading and axis title.
+    null : float
+        Value of a score that knows nothing, drawn as a dashed line.
+    """
+    rows = rows.dropna(subset="value").reset_index(drop=True)
+    colours = model_colours(rows["model"])
+    kinds = [k for k in KIND_SYMBOLS if k in set(rows["kind"])]
+    figure = new_figure(title, 150 + 22 * len(rows) + 8 * len(colours))
+    places = _dodged_places(rows)
+    for kind in kinds:
+        here = rows[rows["kind"] == kind]
+        marker = {"symbol": KIND_SYMBOLS[kind], "size": 9, "color": here["model"].map(colours)}
+        figure.add_scatter(x=here["value"], y=places[here.index], mode="markers", marker=marker, showlegend=False)
+        for i, row in here.iterrows():
+            _interval_line(figure, row, places[i], colours[row["model"]])
+            words = interval_text(row["value"], row["ci_low"], row["ci_high"])
+            _side_text(figure, places[i], words, colours[row["model"]])
+        legend_marker = {"symbol": KIND_SYMBOLS[kind], "size": 9, "color": GREY}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=legend_marker, name=KIND_NAMES[kind])
+    figure.add_vline(x=null, line={"color": GREY, "width": 1, "dash": "dash"})
+    figure.update_xaxes(title=axis)
+    middles = places.groupby(rows["model"]).mean()
+    figure.update_yaxes(
+        tickvals=list(middles), ticktext=list(middles.index), range=[places.max() + 0.7, -0.7], showgrid=False, ticks=""
+    )
+    return figure.update_layout(margin={"r": 160})
+
+
+def _dodged_places(rows: pd.DataFrame) -> pd.Series:
+    """Put the rows of a model close together and leave a gap before the next model."""
+    return pd.Series(np.arange(len(rows)) + 0.6 * (rows["model"] != rows["model"].shift()).cumsum() - 0.6)
+
+
+def _interval_line(figure: go.Figure, row: pd.Series, y: float, colour: str) -> None:
+    figure.add_scatter(
+        x=[row["ci_low"], row["ci_high"]],
+        y=[y, y],
+        mode="lines",
+        line={"color": colour, "width": 2},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _panels(titles: Sequence[str], title: str, height: int = 430, shared: bool = True) -> go.Figure:
+    figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=0.05)
+    figure.update_layout(template=figure_template(), title={"text": title}, height=height, showlegend=False)
+    return figure.update_annotations(font={"size": 13})
+
+
+def _panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]], corner: str) -> None:
+    """Write coloured lines into a corner of a panel: the direct labels."""
+    text = "<br>".join(f'<span style="color:{colour}">{line}</span>' for line, colour in words)
+    x, y = {"lower right": (0.98, 0.03), "upper right": (0.98, 0.98), "upper left": (0.03, 0.98)}[corner]
+    axis = "" if place == 1 else str(place)
+    figure.add_annotation(
+        text=text,
+        xref=f"x{axis} domain",
+        yref=f"y{axis} domain",
+        x=x,
+        y=y,
+        xanchor="right" if x > 0.5 else "left",
+        yanchor="top" if y > 0.5 else "bottom",
+        align="right" if x > 0.5 else "left",
+        showarrow=False,
+        font={"size": 12},
+        bgcolor="rgba(255,255,255,0.7)",
+    )
+
+
+def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, title: str, unit: str = "months") -> go.Figure:
+    """Show time-dependent ROC curves, one panel a landmark.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        ``horizon, model, fpr, tpr``.
+    areas : DataFrame
+        ``horizon_months, model, value, note``: the direct labels; a landmark without a value shows its note.
+    title, unit : str
+        Heading and unit of time.
+    """
+    horizons = sorted(areas["horizon_months"].unique())
+    colours = model_colours(areas["model"])
+    figure = _panels([f"{t:g} {unit}" for t in horizons], title)
+    for place, horizon in enumerate(horizons, 1):
+        figure.add_scatter(
+            x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=place
+        )
+        here = areas[areas["horizon_months"] == horizon].dropna(subset="value")
+        for model in here["model"]:
+            rows = curves[(curves["horizon"] == horizon) & (curves["model"] == model)]
+            line = {"color": colours[model], "width": 2}
+            figure.add_scatter(x=rows["fpr"], y=rows["tpr"], mode="lines", line=line, name=model, row=1, col=place)
+        words = [(f"{m} {v:.2f}", colours[m]) for m, v in zip(here["model"], here["value"], strict=True)]
+        notes = areas.loc[areas["horizon_months"] == horizon, "note"].dropna()
+        _panel_words(figure, place, words or [("<br>".join(_wrapped(notes.iloc[0])), INK)], "lower right")
+    figure.update_xaxes(title="1 − specificity", range=[-0.02, 1.02], dtick=0.25)
+    figure.update_yaxes(title="sensitivity", range=[-0.02, 1.02], dtick=0.25, col=1)
+    return figure.update_yaxes(range=[-0.02, 1.02])
+
+
+def _wrapped(text: str, width: int = 28) -> list[str]:
+    return textwrap.wrap(text, width)
+
+
+def values_over_time(rows: pd.DataFrame, title: str, axis: str, null: float, unit: str = "months") -> go.Figure:
+    """Show a metric at each landmark with its interval, one colour a model.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``model, horizon_months, value, ci_low, ci_high``.
+    title, axis, unit : str
+        Heading, name of the metric, unit of time.
+    null : float
+        Value of a model that knows nothing.
+    """
+    rows = rows.dropna(subset="value")
+    colours = model_colours(rows["model"])
+    horizons = sorted(rows["horizon_months"].unique())
+    figure = new_figure(title, 420)
+    for number, (model, colour) in enumerate(colours.items()):
+        here = rows[rows["model"] == model]
+        x = (
+            here["horizon_months"].map({t: i for i, t in enumerate(horizons)})
+            + (number - (len(colours) - 1) / 2) * 0.11
+        )
+        figure.add_scatter(
+            x=x,
+            y=here["value"],
+            error_y=_interval_bars(here),
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            name=model,
+        )
+    figure.add_hline(y=null, line={"color": GREY, "width": 1, "dash": "dash"})
+    figure.update_xaxes(
+        title=f"landmark ({unit})", tickvals=list(range(len(horizons))), ticktext=[f"{t:g}" for t in horizons]
+    )
+    return figure.update_yaxes(title=axis)
+
+
+# ---------------------------------------------------------------- calibration and use
+
+
+def calibration_plot(groups: pd.DataFrame, curves: pd.DataFrame, title: str, horizon_text: str) -> go.Figure:
+    """Show predicted against observed LRFS: groups by Kaplan-Meier with intervals, and a smooth curve.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        ``model, n, predicted, observed, ci_low, ci_high``.
+    curves : DataFrame
+        ``model, predicted, observed``; may be empty.
+    title, horizon_text : str
+        Heading, and the landmark in words (``36 months``).
+    """
+    colours = model_colours(groups["model"])
+    figure = _panels(list(colours), title, 330 if len(colours) > 3 else 400)
+    for place, (model, colour) in enumerate(colours.items(), 1):
+        where = {"row": 1, "col": place}
+        figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **where)
+        curve = curves[curves["model"] == model]
+        figure.add_scatter(x=curve["predicted"], y=curve["observed"], mode="lines", line={"color": colour}, **where)
+        rows = groups[groups["model"] == model].rename(columns={"observed": "value"})
+        figure.add_scatter(
+            x=rows["predicted"],
+            y=rows["value"],
+            error_y=_interval_bars(rows),
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            text=rows["n"].astype(int).astype(str) + " patients",
+            **where,
+        )
+    figure.update_xaxes(title="predicted", range=[-0.03, 1.03], dtick=0.25)
+    figure.update_yaxes(title=f"observed LRFS at {horizon_text}", col=1)
+    return figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
+
+
+def decision_curves(table: pd.DataFrame, title: str, unit: str = "months") -> go.Figure:
+    """Show net benefit against the threshold, one panel a landmark, with treat-all and treat-none.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``horizon, model, threshold, net_benefit, treat_all``.
+    title, unit : str
+        Heading and unit of time.
+    """
+    horizons = sorted(table["horizon"].unique())
+    colours = model_colours(table["model"])
+    figure = _panels([f"{t:g} {unit}" for t in horizons], title)
+    for place, horizon in enumerate(horizons, 1):
+        here = table[table["horizon"] == horizon]
+        everybody = here.drop_duplicates("threshold")
+        lines = [("treat all", everybody["threshold"], everybody["treat_all"], GREY, "dot")]
+        for model, rows in here.groupby("model", sort=False):
+            lines.append((model, rows["threshold"], rows["net_benefit"], colours[model], "solid"))
+        for name, x, y, colour, dash in lines:
+            line = {"color": colour, "dash": dash, "width": 2}
+            figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, row=1, col=place)
+        words = [(name, colour) for name, _, _, colour, _ in lines]
+        _panel_words(figure, place, words, "upper right")
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    top = max(table["net_benefit"].max(), table["treat_all"].max(), 0.05)
+    figure.update_xaxes(title="threshold probability of recurrence", tickformat=".0%")
+    figure.update_yaxes(range=[-0.12 * top - 0.03, 1.1 * top])
+    return figure.update_yaxes(title="net benefit (true positives per patient)", col=1)
+
+
+# ---------------------------------------------------------------- time to recurrence
+
+
+def kaplan_meier_plot(
+    curves: pd.DataFrame,
+    at_risk: pd.DataFrame,
+    title: str,
+    words: Sequence[str] = (),
+    colours: Mapping[str, str] = GROUP_COLOURS,
+    unit: str = "months",
+) -> go.Figure:
+    """Show Kaplan-Meier curves with their bands and, below, the numbers at risk.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        ``group, time, survival, ci_low, ci_high, censored``, one row a distinct time.
+    at_risk : DataFrame
+        ``group, time, at_risk``; its times become the ticks.
+    title : str
+        Heading.
+    words : sequence of str
+        Lines written into the figure, the log-rank p for example.
+    colours : mapping
+        Group to colour.
+    unit : str
+        Unit of time.
+    """
+    groups = list(dict.fromkeys(curves["group"]))
+    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.8, 0.2], vertical_spacing=0.13)
+    for group in groups:
+        _add_km_curve(figure, curves[curves["group"] == group], group, colours[group])
+    for place, group in enumerate(groups):
+        rows = at_risk[at_risk["group"] == group]
+        figure.add_scatter(
+            x=rows["time"],
+            y=[place] * len(rows),
+            mode="text",
+            text=rows["at_risk"].astype(str),
+            textfont={"color": colours[group], "size": 12},
+            hoverinfo="skip",
+            row=2,
+            col=1,
+        )
+    if words:
+        _panel_words(figure, 1, [(line, INK) for line in words], "upper right")
+    ticks = sorted(at_risk["time"].unique())
+    _km_axes(figure, groups, ticks, unit)
+    figure.update_layout(template=figure_template(), title={"text": title}, height=480, showlegend=False)
+    return figure
+
+
+def _add_km_curve(figure: go.Figure, table: pd.DataFrame, group: str, colour: str) -> None:
+    start = pd.DataFrame({"time": [0.0], "survival": [1.0], "ci_low": [1.0], "ci_high": [1.0], "censored": [0]})
+    table = pd.concat([start, table[start.columns]], ignore_index=True)
+    steps = {"shape": "hv", "width": 0}
+    hidden = {"mode": "lines", "hoverinfo": "skip", "row": 1, "col": 1}
+    band = table.dropna(subset=["ci_low", "ci_high"])
+    figure.add_scatter(x=band["time"], y=band["ci_low"], line=steps, **hidden)
+    figure.add_scatter(
+        x=band["time"], y=band["ci_high"], line=steps, fill="tonexty", fillcolor=translucent(colour), **hidden
+    )
+    line = {"shape": "hv", "color": colour, "width": 2}
+    figure.add_scatter(x=table["time"], y=table["survival"], mode="lines", line=line, name=group, row=1, col=1)
+    marks = table[table["censored"] > 0]
+    tick = {"symbol": "line-ns-open", "size": 7, "color": colour}
+    figure.add_scatter(
+        x=marks["time"], y=marks["survival"], mode="markers", marker=tick, hoverinfo="skip", row=1, col=1
+    )
+    last = table.iloc[-1]
+    figure.add_annotation(
+        x=last["time"],
+        y=last["survival"],
+        text=f" {group}",
+        xanchor="left",
+        showarrow=False,
+        font={"color": colour},
+        row=1,
+        col=1,
+    )
+
+
+def _km_axes(figure: go.Figure, groups: Sequence[str], ticks: Sequence[float], unit: str) -> None:
+    reach = [-0.02 * ticks[-1], 1.1 * ticks[-1]]
+    figure.update_yaxes(title="free of local recurrence", range=[0, 1.03], tickformat=".0%", row=1)
+    names = [f"{group}" for group in groups]
+    figure.update_yaxes(
+        tickvals=list(range(len(groups))),
+        ticktext=names,
+        range=[len(groups) - 0.4, -0.6],
+        showgrid=False,
+        showline=False,
+        ticks="",
+        title="",
+        row=2,
+    )
+    figure.update_xaxes(tickvals=list(ticks), range=reach)
+    figure.update_xaxes(title=f"time ({unit})", showticklabels=True, row=1)
+    figure.update_xaxes(showgrid=False, showline=False, showticklabels=False, ticks="", title="number at risk", row=2)
