@@ -42,7 +42,7 @@ def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, level: f
     -------
     Estimate
         Observed = 1 - Kaplan-Meier, expected = mean predicted risk, interval exp(log(O/E) +- z / sqrt(events)).
-        No event by the horizon gives O/E = 0 without an interval.
+        No event by the horizon gives O/E = 0 without an upper limit.
 
     References
     ----------
@@ -53,7 +53,8 @@ def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, level: f
     value = float((1 - survival_at(time, event, horizon)) / np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
     events = int((event & (time <= horizon)).sum())
     if not np.isfinite(value) or events == 0:
-        return Estimate(value, np.nan, np.nan, horizon_note(time, event, horizon, 0) or "every predicted risk is 0")
+        reason = horizon_note(time, event, horizon, 0) or "every predicted risk is 0"
+        return Estimate(value, 0.0 if value == 0 else np.nan, np.nan, reason)
     factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
     return Estimate(value, float(value / factor), float(value * factor))
 
@@ -96,8 +97,8 @@ def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, groups:
     -------
     pandas.DataFrame
         group (1 = lowest risk), n, predicted (mean risk), observed, ci_low, ci_high (log-log). Groups are
-        right-closed; equal quantiles merge. Observed is NaN where a group's follow-up ends before the horizon,
-        the interval also where nobody was seen before it.
+        right-closed; equal quantiles merge. Observed is NaN where a group's follow-up ends before the horizon, the
+        interval also while no event was seen (before anybody's last visit it is 0 to 0, as in R).
     """
     time, event = check_follow_up(time, event)
     risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
@@ -115,7 +116,7 @@ def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, groups:
 def _risk_interval(time: np.ndarray, event: np.ndarray, horizon: float) -> tuple[float, float]:
     table = kaplan_meier(time, event)
     table = table[table["time"] <= horizon]
-    return (1 - table["ci_high"].iloc[-1], 1 - table["ci_low"].iloc[-1]) if len(table) else (np.nan, np.nan)
+    return (1 - table["ci_high"].iloc[-1], 1 - table["ci_low"].iloc[-1]) if len(table) else (0.0, 0.0)
 
 
 def spline_knots(x: np.ndarray) -> np.ndarray:

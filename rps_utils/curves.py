@@ -212,8 +212,10 @@ def _bounds(kind: str, survival: np.ndarray, error: np.ndarray, z: float) -> tup
     """Return both limits; `error` is the Greenwood standard error of log S."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if kind == "log-log":
-            spread = np.where(survival < 1, z * error / np.log(survival), 0.0)
-            return survival ** np.exp(-spread), survival ** np.exp(spread)
+            # 1 ** NaN is 1 in numpy: a curve still at 1 needs its missing interval from the base as well.
+            base = np.where(survival < 1, survival, np.nan)
+            spread = z * error / np.log(base)
+            return base ** np.exp(-spread), base ** np.exp(spread)
         if kind == "log":
             return survival * np.exp(-z * error), np.minimum(survival * np.exp(z * error), 1)
         if kind == "plain":

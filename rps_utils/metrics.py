@@ -25,6 +25,7 @@ from rps_utils.calibration import (
     d_calibration,
     ici,
     observed_expected,
+    spline_knots,
 )
 from rps_utils.curves import (
     Estimate,
@@ -82,6 +83,8 @@ __all__ = [
     "pairwise_logrank",
     "rmst",
     "roc_curve_at",
+    "score_pairs",
+    "spline_knots",
     "survival_at",
     "td_auc",
     "uno_c",
@@ -90,8 +93,8 @@ __all__ = [
 _BLOCK = 4_000_000  # cells of one block of the table of pairs (32 MB)
 
 
-def _wins(risk_early: np.ndarray, risk_late: np.ndarray) -> np.ndarray:
-    """Score pairs (rows x columns): 1 when the earlier patient has the higher risk, 1/2 when they tie."""
+def score_pairs(risk_early: np.ndarray, risk_late: np.ndarray) -> np.ndarray:
+    """Score pairs (early x late): 1 when the earlier patient has the higher risk, 1/2 when they tie, else 0."""
     early, late = risk_early[:, None], risk_late[None, :]
     return (early > late) + 0.5 * (early == late)
 
@@ -104,7 +107,7 @@ def _pair_blocks(
     for block in np.array_split(rows, 1 + len(rows) * len(time) // _BLOCK):
         own = time[block, None]
         usable = ((time > own) | ((time == own) & ~event)).astype(float)
-        yield block, usable, usable * _wins(risk[block], risk)
+        yield block, usable, usable * score_pairs(risk[block], risk)
 
 
 def _concordance(
@@ -269,7 +272,7 @@ def td_auc(time: Any, event: Any, risk: Any, horizon: float, weights: Any = None
     counts = check_weights(weights, len(time))
     cases, controls = _cases_controls(time, event, horizon)
     case, control = _case_weights(time, event, counts)[:, cases], counts[:, controls]
-    won = np.sum(case * (control @ _wins(risk[cases], risk[controls]).T), axis=1)
+    won = np.sum(case * (control @ score_pairs(risk[cases], risk[controls]).T), axis=1)
     return one_or_all(ratio(won, case.sum(axis=1) * control.sum(axis=1)), weights)
 
 

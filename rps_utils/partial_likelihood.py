@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from rps_utils.curves import check_follow_up, check_weights, count_steps, event_curve
 
 _ITERATIONS = 40
-_STEP = 1e-9  # of a standard deviation of the covariate; Newton's next step would be its square
+_STEP = 1e-8  # of a standard deviation of the covariate; what is left is about its square
 
 
 class _Rows(NamedTuple):
@@ -110,24 +110,44 @@ def _solve(information: np.ndarray, score: np.ndarray) -> np.ndarray:
     return np.where(good[:, None], np.linalg.solve(safe, score[..., None])[..., 0], np.nan)
 
 
-def _newton(rows: _Rows, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return beta (NaN where it did not settle), information, log-likelihood and the score chi-square at 0."""
+class _Climb(NamedTuple):
+    """State of Newton's climbs: beta (B, p), log-likelihood (B,), information and the next step."""
+
+    beta: np.ndarray
+    loglik: np.ndarray
+    information: np.ndarray
+    step: np.ndarray
+
+
+def _climb(rows: _Rows, at: np.ndarray, state: _Climb, ties: str) -> None:
+    """Move the climbs numbered `at` by their step, or halve the step of those that would lose height."""
+    proposal = state.beta[at] + state.step[at]
+    loglik, score, information = _totals(rows._replace(counts=rows.counts[at]), proposal, ties)
+    lost = ~(loglik >= state.loglik[at] - 1e-9 * np.abs(state.loglik[at]))
+    up = at[~lost]
+    state.beta[up], state.loglik[up], state.information[up] = proposal[~lost], loglik[~lost], information[~lost]
+    state.step[up] = _solve(information[~lost], score[~lost])
+    state.step[at[lost]] /= 2
+
+
+def _newton(rows: _Rows, ties: str) -> tuple[_Climb, np.ndarray, np.ndarray]:
+    """Climb from 0; return the end (beta NaN where it did not settle), the height and score chi-square at 0."""
     beta = np.zeros((len(rows.counts), rows.x.shape[1]))
-    loglik, score, information = _totals(rows, beta, ties)
-    step = _solve(information, score)
-    score_chi2, settled = np.einsum("bi,bi->b", step, score), np.zeros(len(beta), bool)
+    null, score, information = _totals(rows, beta, ties)
+    state = _Climb(beta, null.copy(), information, _solve(information, score))
+    score_chi2 = np.einsum("bi,bi->b", state.step, score)
+    moving = np.arange(len(beta))
     for _ in range(_ITERATIONS):
-        proposal = beta + np.where(settled[:, None] | np.isnan(step), 0.0, step)
-        new = _totals(rows, proposal, ties)
-        worse = new[0] < loglik - 1e-9 * np.abs(loglik)
-        settled |= np.abs(step).max(axis=1) < _STEP
-        keep = ~worse
-        beta[keep], loglik = proposal[keep], np.where(keep, new[0], loglik)
-        information = np.where(keep[:, None, None], new[2], information)
-        step = np.where(worse[:, None], step / 2, _solve(new[2], new[1]))
-        if (settled | np.isnan(step).any(axis=1)).all():
+        size = np.abs(state.step[moving]).max(axis=1)
+        settled, stuck = moving[size < _STEP], moving[np.isnan(size)]
+        state.beta[settled] += state.step[settled]
+        state.beta[stuck] = np.nan
+        moving = moving[size >= _STEP]
+        if not len(moving):
             break
-    return np.where(settled[:, None], beta, np.nan), information, loglik, score_chi2
+        _climb(rows, moving, state, ties)
+    state.beta[moving] = np.nan
+    return state, null, score_chi2
 
 
 def fit_partial_likelihood(time: Any, event: Any, covariates: Any, weights: Any = None, ties: str = "efron") -> CoxFit:
@@ -160,12 +180,11 @@ def fit_partial_likelihood(time: Any, event: Any, covariates: Any, weights: Any 
         nothing = np.full((len(counts), x.shape[1]), np.nan)
         return CoxFit(nothing, np.full((*nothing.shape, x.shape[1]), np.nan), *(nothing[:, :1].T.repeat(3, 0)))
     rows = _sort_rows(time, event, (x - x.mean(axis=0)) / spread, counts)
-    beta, information, loglik, score_chi2 = _newton(rows, ties)
-    covariance = np.full_like(information, np.nan)
-    settled = np.isfinite(beta).all(axis=1)
-    covariance[settled] = np.linalg.inv(information[settled]) / np.outer(spread, spread)
-    null = _totals(rows, np.zeros_like(beta), ties)[0]
-    return CoxFit(beta / spread, covariance, loglik, null, score_chi2)
+    end, null, score_chi2 = _newton(rows, ties)
+    covariance = np.full_like(end.information, np.nan)
+    settled = np.isfinite(end.beta).all(axis=1)
+    covariance[settled] = np.linalg.inv(end.information[settled]) / np.outer(spread, spread)
+    return CoxFit(end.beta / spread, covariance, end.loglik, null, score_chi2)
 
 
 def check_matrix(covariates: Any, n: int) -> np.ndarray:
