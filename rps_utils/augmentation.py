@@ -1,0 +1,166 @@
+"""Augmentation of patches on the batch tensor: orientations, shifts, contrast, noise.
+
+With 86 patients a network can learn every scan by heart. Showing the same patient in every position that means
+the same thing takes that way out: in measurements at this size it is worth more than any choice of network.
+
+Which orientations mean the same thing depends on the frame of the patch. In the canonical frame of
+`rps_utils.patches` every tumour lies on the same side of the body, so that the first axis always runs from
+lateral to medial. There a left-right flip turns medial into lateral: it tells the network that the side of the
+tumour that faces the great vessels and the spine does not matter, and it can then not be learned. Left-right
+flips are legal only where the whole patient flips, tumour, context and the label of the side together; that is
+what the canonical frame does, once and for all.
+
+Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation and measured
+at least as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Orientation = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may change between two showings of the same patient.
+
+    Attributes
+    ----------
+    orientations : {"lateral_axis_kept", "all", "none"}
+        ``lateral_axis_kept``: the 8 that leave the left-right axis alone, for patches in the canonical frame;
+        ``all``: all 48, for patches without a side; ``none``: the patch stays as it is.
+    shift_voxels : int
+        Largest displacement along each axis, in voxels.
+    contrast : float
+        SD of the relative change of the intensity channels: contrast medium differs between scans.
+    brightness : float
+        SD of the offset of the intensity channels, in their unit (1 = half the HU window).
+    noise : float
+        SD of white noise in the intensity channels, same unit.
+    """
+
+    orientations: str = "lateral_axis_kept"
+    shift_voxels: int = 2
+    contrast: float = 0.1
+    brightness: float = 0.05
+    noise: float = 0.05
+
+
+NO_AUGMENTATION = Augmentation("none", 0, 0.0, 0.0, 0.0)
+
+
+def legal_orientations(kind: str) -> list[Orientation]:
+    """List the orientations of a cube, each as an order of the axes and flips along them.
+
+    Parameters
+    ----------
+    kind : {"lateral_axis_kept", "all", "none"}
+        See `Augmentation`. The order of the list is fixed; the first entry leaves the patch alone.
+
+    Returns
+    -------
+    list
+        8, 48 or 1 pairs ``(axes, flips)`` for `orient`.
+    """
+    everything = list(product(permutations(range(3)), product((False, True), repeat=3)))
+    choices = {
+        "none": everything[:1],
+        "lateral_axis_kept": [(axes, flips) for axes, flips in everything if axes[0] == 0 and not flips[0]],
+        "all": everything,
+    }
+    if kind not in choices:
+        raise ValueError(f"orientations = {kind!r}; allowed: {', '.join(choices)}")
+    return choices[kind]
+
+
+def orient(patches: Tensor, orientation: Orientation) -> Tensor:
+    """Turn and flip patches, voxel by voxel, without interpolation.
+
+    Parameters
+    ----------
+    patches : Tensor
+        (..., S, S, S); the last three axes run left-right, back-front, feet-head.
+    orientation : tuple
+        From `legal_orientations`.
+    """
+    axes, flips = orientation
+    first = patches.ndim - 3
+    turned = patches.permute(*range(first), *(first + a for a in axes))
+    return turned.flip([first + a for a in range(3) if flips[a]])
+
+
+def shift(patches: Tensor, voxels: Sequence[int]) -> Tensor:
+    """Move patches by whole voxels along the last three axes; the border is repeated where nothing is known.
+
+    Parameters
+    ----------
+    patches : Tensor
+        (N, C, S, S, S).
+    voxels : sequence of 3 int
+        Displacement along left-right, back-front, feet-head.
+    """
+    size, widest = patches.shape[-1], max(abs(v) for v in voxels)
+    if not widest:
+        return patches
+    padded = F.pad(patches, (widest,) * 6, mode="replicate")
+    x, y, z = (slice(widest - v, widest - v + size) for v in voxels)
+    return padded[..., x, y, z]
+
+
+def change_contrast(patches: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Scale and offset the intensities of each patient, leaving voxels that hold no tissue (0) alone.
+
+    Parameters
+    ----------
+    patches : Tensor
+        (N, C, S, S, S), intensity channels only.
+    scale, offset : Tensor
+        (N,).
+    """
+    shape = (-1, 1, 1, 1, 1)
+    return patches * scale.view(shape) + offset.view(shape) * (patches != 0)
+
+
+def augment(patches: Tensor, generator: torch.Generator, settings: Augmentation, intensity: Sequence[int]) -> Tensor:
+    """Draw one change of each kind for each patient of a batch.
+
+    Parameters
+    ----------
+    patches : Tensor
+        (N, C, S, S, S), float32. Not altered.
+    generator : torch.Generator
+        The only source of randomness: the same generator state gives the same batch.
+    settings : Augmentation
+        What may change.
+    intensity : sequence of int
+        Channels that hold HU. Contrast, brightness and noise leave the others (mask) alone.
+
+    Returns
+    -------
+    Tensor
+        Same shape.
+    """
+    moved = torch.stack([_move(patch, generator, settings) for patch in patches])
+    n, channels = len(patches), list(intensity)
+    scale = 1 + settings.contrast * torch.randn(n, generator=generator)
+    offset = settings.brightness * torch.randn(n, generator=generator)
+    if channels:
+        changed = change_contrast(moved[:, channels], scale, offset)
+        noise = settings.noise * torch.randn(changed.shape, generator=generator) if settings.noise else 0.0
+        moved[:, channels] = changed + noise * (changed != 0)
+    return moved
+
+
+def _move(patch: Tensor, generator: torch.Generator, settings: Augmentation) -> Tensor:
+    choices = legal_orientations(settings.orientations)
+    turned = orient(patch, choices[int(torch.randint(len(choices), (1,), generator=generator))])
+    reach = settings.shift_voxels
+    voxels = torch.randint(-reach, reach + 1, (3,), generator=generator).tolist()
+    return shift(turned[None], voxels)[0]
