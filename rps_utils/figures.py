@@ -53,13 +53,17 @@ def figure_template() -> go.layout.Template:
     return go.layout.Template(
         layout={
             "font": {"family": "Arial, Helvetica, sans-serif", "size": 13, "color": INK},
-            "title": {"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left", "yanchor": "top"},
+            # Pinned to the top edge: a legend above the axes then never meets the title.
+            "title": {
+                **{"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
+                **{"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}},
+            },
             "paper_bgcolor": "white",
             "plot_bgcolor": "white",
             "colorway": SPARE_COLOURS,
             "hoverlabel": {"font": {"size": 12}, "namelength": -1},
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
-            "margin": {"l": 70, "r": 30, "t": 70, "b": 60},
+            "margin": {"l": 70, "r": 30, "t": 80, "b": 60},
             "xaxis": axis,
             "yaxis": axis,
         }
@@ -137,10 +141,8 @@ def interval_text(value: float, low: float, high: float, digits: int = 2) -> str
     return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if np.isfinite([low, high]).all() else text
 
 
-def _side_text(figure: go.Figure, y: float, text: str, colour: str = INK) -> None:
-    figure.add_annotation(
-        x=1.01, xref="paper", xanchor="left", y=y, text=text, showarrow=False, font={"size": 12, "color": colour}
-    )
+def _side_text(figure: go.Figure, y: float, text: str) -> None:
+    figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=y, text=text, showarrow=False, font={"size": 12})
 
 
 def _interval_bars(rows: pd.DataFrame) -> dict:
@@ -263,13 +265,13 @@ def score_distributions(scores: pd.DataFrame, title: str = "Distribution of the 
     """
     colours = model_colours(scores["model"])
     models = list(colours)
-    columns = min(len(models), 4)
+    columns = min(len(models), 3)
     grid = make_subplots(-(-len(models) // columns), columns, subplot_titles=models, horizontal_spacing=0.08)
     for place, model in enumerate(models):
         for event, colour in ((0, GREY), (1, colours[model])):
             rows = scores[(scores["model"] == model) & (scores["event"] == event)]
             trace = go.Box(
-                x=rows["kind"].map(KIND_NAMES).str.replace(", ", "<br>"),
+                x=rows["kind"].str.replace("_", "-"),
                 y=rows["risk"],
                 name="local recurrence" if event else "censored",
                 line={"color": colour},
@@ -285,7 +287,7 @@ def score_distributions(scores: pd.DataFrame, title: str = "Distribution of the 
     height = 120 + 280 * -(-len(models) // columns)
     grid.update_layout(template=figure_template(), title=title, height=height, boxmode="group")
     grid.update_yaxes(title="risk score", col=1)
-    return grid
+    return grid.update_annotations(font={"size": 13})
 
 
 def selected_features(table: pd.DataFrame, title: str = "Selected features") -> go.Figure:
@@ -370,16 +372,22 @@ def c_index_plot(rows: pd.DataFrame, title: str, axis: str = "Harrell's C", null
         for i, row in here.iterrows():
             _interval_line(figure, row, places[i], colours[row["model"]])
             words = interval_text(row["value"], row["ci_low"], row["ci_high"])
-            _side_text(figure, places[i], words, colours[row["model"]])
+            _side_text(figure, places[i], words)
         legend_marker = {"symbol": KIND_SYMBOLS[kind], "size": 9, "color": GREY}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=legend_marker, name=KIND_NAMES[kind])
     figure.add_vline(x=null, line={"color": GREY, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title=axis)
+    figure.update_xaxes(title=axis, range=_padded(rows[["value", "ci_low", "ci_high"]].to_numpy(float), null))
     middles = places.groupby(rows["model"]).mean()
     figure.update_yaxes(
         tickvals=list(middles), ticktext=list(middles.index), range=[places.max() + 0.7, -0.7], showgrid=False, ticks=""
     )
     return figure.update_layout(margin={"r": 160})
+
+
+def _padded(values: np.ndarray, *also: float) -> list[float]:
+    """Return the range of the numbers with 5 % more on both sides."""
+    low, high = np.nanmin([np.nanmin(values), *also]), np.nanmax([np.nanmax(values), *also])
+    return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
 
 
 def _dodged_places(rows: pd.DataFrame) -> pd.Series:
@@ -405,8 +413,10 @@ def _panels(titles: Sequence[str], title: str, height: int = 430, shared: bool =
 
 
 def _panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]], corner: str) -> None:
-    """Write coloured lines into a corner of a panel: the direct labels."""
-    text = "<br>".join(f'<span style="color:{colour}">{line}</span>' for line, colour in words)
+    """Write lines into a corner of a panel, each behind a stroke in its colour (or none): the direct labels."""
+    # The words stay dark: several line colours are too faint to read on white.
+    strokes = [f'<span style="color:{colour}">━</span> ' if colour else "" for _, colour in words]
+    text = "<br>".join(stroke + line for stroke, (line, _) in zip(strokes, words, strict=True))
     x, y = {"lower right": (0.98, 0.03), "upper right": (0.98, 0.98), "upper left": (0.03, 0.98)}[corner]
     axis = "" if place == 1 else str(place)
     figure.add_annotation(
@@ -450,7 +460,7 @@ def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, title: str, unit: str 
             figure.add_scatter(x=rows["fpr"], y=rows["tpr"], mode="lines", line=line, name=model, row=1, col=place)
         words = [(f"{m} {v:.2f}", colours[m]) for m, v in zip(here["model"], here["value"], strict=True)]
         notes = areas.loc[areas["horizon_months"] == horizon, "note"].dropna()
-        _panel_words(figure, place, words or [("<br>".join(_wrapped(notes.iloc[0])), INK)], "lower right")
+        _panel_words(figure, place, words or [("<br>".join(_wrapped(notes.iloc[0])), "")], "lower right")
     figure.update_xaxes(title="1 − specificity", range=[-0.02, 1.02], dtick=0.25)
     figure.update_yaxes(title="sensitivity", range=[-0.02, 1.02], dtick=0.25, col=1)
     return figure.update_yaxes(range=[-0.02, 1.02])
@@ -501,12 +511,12 @@ def values_over_time(rows: pd.DataFrame, title: str, axis: str, null: float, uni
 
 
 def calibration_plot(groups: pd.DataFrame, curves: pd.DataFrame, title: str, horizon_text: str) -> go.Figure:
-    """Show predicted against observed LRFS: groups by Kaplan-Meier with intervals, and a smooth curve.
+    """Show predicted against observed risk: groups by Kaplan-Meier with intervals, and a smooth curve.
 
     Parameters
     ----------
     groups : DataFrame
-        ``model, n, predicted, observed, ci_low, ci_high``.
+        ``model, n, predicted, observed, ci_low, ci_high`` (risks of recurrence by the landmark).
     curves : DataFrame
         ``model, predicted, observed``; may be empty.
     title, horizon_text : str
@@ -529,9 +539,10 @@ def calibration_plot(groups: pd.DataFrame, curves: pd.DataFrame, title: str, hor
             text=rows["n"].astype(int).astype(str) + " patients",
             **where,
         )
-    figure.update_xaxes(title="predicted", range=[-0.03, 1.03], dtick=0.25)
-    figure.update_yaxes(title=f"observed LRFS at {horizon_text}", col=1)
-    return figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
+    axes = {"range": [-0.03, 1.03], "dtick": 0.5 if len(colours) > 3 else 0.25}
+    figure.update_xaxes(title="predicted risk", **axes)
+    figure.update_yaxes(title=f"observed risk at {horizon_text}", col=1)
+    return figure.update_yaxes(**axes)
 
 
 def decision_curves(table: pd.DataFrame, title: str, unit: str = "months") -> go.Figure:
@@ -555,12 +566,11 @@ def decision_curves(table: pd.DataFrame, title: str, unit: str = "months") -> go
             lines.append((model, rows["threshold"], rows["net_benefit"], colours[model], "solid"))
         for name, x, y, colour, dash in lines:
             line = {"color": colour, "dash": dash, "width": 2}
-            figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, row=1, col=place)
-        words = [(name, colour) for name, _, _, colour, _ in lines]
-        _panel_words(figure, place, words, "upper right")
+            figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, showlegend=place == 1, row=1, col=place)
     figure.add_hline(y=0, line={"color": INK, "width": 1})
+    figure.update_layout(showlegend=True, legend={"y": 1.1}, margin={"t": 100})
     top = max(table["net_benefit"].max(), table["treat_all"].max(), 0.05)
-    figure.update_xaxes(title="threshold probability of recurrence", tickformat=".0%")
+    figure.update_xaxes(title="threshold risk of recurrence", tickformat=".0%")
     figure.update_yaxes(range=[-0.12 * top - 0.03, 1.1 * top])
     return figure.update_yaxes(title="net benefit (true positives per patient)", col=1)
 
@@ -610,9 +620,8 @@ def kaplan_meier_plot(
             col=1,
         )
     if words:
-        _panel_words(figure, 1, [(line, INK) for line in words], "upper right")
-    ticks = sorted(at_risk["time"].unique())
-    _km_axes(figure, groups, ticks, unit)
+        _panel_words(figure, 1, [(line, "") for line in words], "upper right")
+    _km_axes(figure, groups, sorted(at_risk["time"].unique()), curves["time"].max(), unit)
     figure.update_layout(template=figure_template(), title={"text": title}, height=480, showlegend=False)
     return figure
 
@@ -647,8 +656,8 @@ def _add_km_curve(figure: go.Figure, table: pd.DataFrame, group: str, colour: st
     )
 
 
-def _km_axes(figure: go.Figure, groups: Sequence[str], ticks: Sequence[float], unit: str) -> None:
-    reach = [-0.02 * ticks[-1], 1.1 * ticks[-1]]
+def _km_axes(figure: go.Figure, groups: Sequence[str], ticks: Sequence[float], last: float, unit: str) -> None:
+    reach = [-0.03 * last, 1.08 * last]
     figure.update_yaxes(title="free of local recurrence", range=[0, 1.03], tickformat=".0%", row=1)
     names = [f"{group}" for group in groups]
     figure.update_yaxes(
@@ -663,4 +672,6 @@ def _km_axes(figure: go.Figure, groups: Sequence[str], ticks: Sequence[float], u
     )
     figure.update_xaxes(tickvals=list(ticks), range=reach)
     figure.update_xaxes(title=f"time ({unit})", showticklabels=True, row=1)
-    figure.update_xaxes(showgrid=False, showline=False, showticklabels=False, ticks="", title="number at risk", row=2)
+    figure.update_xaxes(showgrid=False, showline=False, showticklabels=False, ticks="", row=2)
+    heading = {"text": "number at risk", "font": {"size": 12}, "showarrow": False}
+    figure.add_annotation(x=0, xref="paper", xanchor="left", y=1, yref="y2 domain", yanchor="bottom", **heading)
