@@ -119,6 +119,11 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
     return Path(path)
 
 
+def crop_paths(crops: str | Path, patient_id: str) -> tuple[Path, Path]:
+    """Return where the stored crop of a patient lies: CT and mask."""
+    return Path(crops) / f"{patient_id}_ct.nii.gz", Path(crops) / f"{patient_id}_mask.nii.gz"
+
+
 # ---------------------------------------------------------------- grey values
 
 

@@ -26,7 +26,7 @@ FILES = ("image", "mask")
 HASHES = {"image_sha256": "image", "mask_sha256": "mask"}
 SPLITS = ("training", "validation")
 READY_MADE = "risk_"
-NOT_CLINICAL = (*REQUIRED, "split", *HASHES)
+NOT_CLINICAL = (*REQUIRED, "split", "fold", *HASHES)
 MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
