@@ -148,9 +148,10 @@ def _bca_limits(values: np.ndarray, estimate: float, left_out: np.ndarray | None
     if not len(left_out) or np.ptp(left_out) < 1e-12:
         return np.array([np.nan, np.nan])
     bias, acceleration = bca_constants(values, estimate, left_out)
+    if not np.isfinite(bias):  # every resample on one side of the estimate
+        return np.array([np.nan, np.nan])
     shifted = bias + norm.ppf(tails)
-    levels = norm.cdf(bias + shifted / (1 - acceleration * shifted))
-    return np.quantile(values, levels) if np.isfinite(levels).all() else np.array([np.nan, np.nan])
+    return np.quantile(values, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
 
 
 def _logit_limits(estimate: float, error: float, z: np.ndarray) -> np.ndarray:
@@ -214,7 +215,7 @@ def _join(*notes: str) -> str:
 def _resample_note(values: np.ndarray, low: float) -> str:
     failed = int(np.sum(~np.isfinite(values)))
     undefined = f"{failed} of {len(values)} resamples undefined and left out" if failed else ""
-    return _join(undefined, "" if np.isfinite(low) else "no interval: the resamples do not vary enough")
+    return _join(undefined, "" if np.isfinite(low) else "no interval: the resamples do not vary around the value")
 
 
 def c_interval(

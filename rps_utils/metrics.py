@@ -289,7 +289,7 @@ def roc_curve_at(time: Any, event: Any, risk: Any, horizon: float) -> pd.DataFra
     cases, controls = _cases_controls(time, event, horizon)
     case = _case_weights(time, event, np.ones((1, len(time))))[0, cases]
     thresholds = np.concatenate(([np.inf], np.unique(risk)[::-1]))
-    tpr = ratio((risk[cases] >= thresholds[:, None]) @ case, case.sum())
+    tpr = np.minimum(ratio((risk[cases] >= thresholds[:, None]) @ case, case.sum()), 1)  # rounding
     fpr = ratio((risk[controls] >= thresholds[:, None]).sum(axis=1), len(controls))
     return pd.DataFrame({"threshold": thresholds, "fpr": fpr, "tpr": tpr})
 
