@@ -133,6 +133,13 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
     return figure
 
 
+def nothing_to_show(title: str, why: str = "no value to show: the table of the run says why") -> go.Figure:
+    """Return a figure that says in words that there is nothing to draw."""
+    figure = new_figure(title, 180)
+    figure.add_annotation(text=why, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
 def interval_text(value: float, low: float, high: float, digits: int = 2) -> str:
     """Write ``0.75 (0.60 to 0.88)``; a dash where the value is missing, no bracket where the interval is."""
     if not np.isfinite(value):
@@ -253,7 +260,9 @@ def _add_slider(figure: go.Figure, names: Sequence[str], prefix: str) -> None:
 # ---------------------------------------------------------------- scores and models
 
 
-def score_distributions(scores: pd.DataFrame, title: str = "Distribution of the scores") -> go.Figure:
+def score_distributions(
+    scores: pd.DataFrame, title: str = "Distribution of the scores", colours: Mapping[str, str] | None = None
+) -> go.Figure:
     """Show each model's risk scores, one dot a patient, those with a recurrence in colour.
 
     Parameters
@@ -262,9 +271,11 @@ def score_distributions(scores: pd.DataFrame, title: str = "Distribution of the 
         ``model, kind, risk, event``; the scale of a model is its own.
     title : str
         Heading.
+    colours : mapping, optional
+        As in `c_index_plot`.
     """
-    colours = model_colours(scores["model"])
-    models = list(colours)
+    models = list(dict.fromkeys(scores["model"]))
+    colours = colours or model_colours(models)
     columns = min(len(models), 3)
     grid = make_subplots(-(-len(models) // columns), columns, subplot_titles=models, horizontal_spacing=0.08)
     for place, model in enumerate(models):
@@ -348,7 +359,13 @@ def forest_plot(table: pd.DataFrame, title: str, axis: str = "hazard ratio (log 
 # ---------------------------------------------------------------- discrimination
 
 
-def c_index_plot(rows: pd.DataFrame, title: str, axis: str = "Harrell's C", null: float = 0.5) -> go.Figure:
+def c_index_plot(
+    rows: pd.DataFrame,
+    title: str,
+    axis: str = "Harrell's C",
+    null: float = 0.5,
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Show one number a model and kind with its interval, and in words.
 
     Parameters
@@ -359,11 +376,15 @@ def c_index_plot(rows: pd.DataFrame, title: str, axis: str = "Harrell's C", null
         Heading and axis title.
     null : float
         Value of a score that knows nothing, drawn as a dashed line.
+    colours : mapping, optional
+        Model to colour, the same in all figures of a run: `model_colours` of all its models.
     """
-    rows = rows.dropna(subset="value").reset_index(drop=True)
-    colours = model_colours(rows["model"])
+    rows = _grouped_by_model(rows.dropna(subset="value"))
+    if rows.empty:
+        return nothing_to_show(title)
+    colours = colours or model_colours(rows["model"])
     kinds = [k for k in KIND_SYMBOLS if k in set(rows["kind"])]
-    figure = new_figure(title, 150 + 22 * len(rows) + 8 * len(colours))
+    figure = new_figure(title, 150 + 22 * len(rows) + 8 * rows["model"].nunique())
     places = _dodged_places(rows)
     for kind in kinds:
         here = rows[rows["kind"] == kind]
@@ -377,7 +398,7 @@ def c_index_plot(rows: pd.DataFrame, title: str, axis: str = "Harrell's C", null
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=legend_marker, name=KIND_NAMES[kind])
     figure.add_vline(x=null, line={"color": GREY, "width": 1, "dash": "dash"})
     figure.update_xaxes(title=axis, range=_padded(rows[["value", "ci_low", "ci_high"]].to_numpy(float), null))
-    middles = places.groupby(rows["model"]).mean()
+    middles = places.groupby(rows["model"], sort=False).mean()
     figure.update_yaxes(
         tickvals=list(middles), ticktext=list(middles.index), range=[places.max() + 0.7, -0.7], showgrid=False, ticks=""
     )
@@ -388,6 +409,11 @@ def _padded(values: np.ndarray, *also: float) -> list[float]:
     """Return the range of the numbers with 5 % more on both sides."""
     low, high = np.nanmin([np.nanmin(values), *also]), np.nanmax([np.nanmax(values), *also])
     return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
+
+
+def _grouped_by_model(rows: pd.DataFrame) -> pd.DataFrame:
+    order = {model: place for place, model in enumerate(dict.fromkeys(rows["model"]))}
+    return rows.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 def _dodged_places(rows: pd.DataFrame) -> pd.Series:
@@ -434,7 +460,13 @@ def _panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]]
     )
 
 
-def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, title: str, unit: str = "months") -> go.Figure:
+def roc_curves(
+    curves: pd.DataFrame,
+    areas: pd.DataFrame,
+    title: str,
+    unit: str = "months",
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Show time-dependent ROC curves, one panel a landmark.
 
     Parameters
@@ -445,9 +477,13 @@ def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, title: str, unit: str 
         ``horizon_months, model, value, note``: the direct labels; a landmark without a value shows its note.
     title, unit : str
         Heading and unit of time.
+    colours : mapping, optional
+        Model to colour, the same in all figures of a run: `model_colours` of all its models.
     """
+    if areas.empty:
+        return nothing_to_show(title)
     horizons = sorted(areas["horizon_months"].unique())
-    colours = model_colours(areas["model"])
+    colours = colours or model_colours(areas["model"])
     figure = _panels([f"{t:g} {unit}" for t in horizons], title)
     for place, horizon in enumerate(horizons, 1):
         figure.add_scatter(
@@ -470,7 +506,14 @@ def _wrapped(text: str, width: int = 28) -> list[str]:
     return textwrap.wrap(text, width)
 
 
-def values_over_time(rows: pd.DataFrame, title: str, axis: str, null: float, unit: str = "months") -> go.Figure:
+def values_over_time(
+    rows: pd.DataFrame,
+    title: str,
+    axis: str,
+    null: float,
+    unit: str = "months",
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Show a metric at each landmark with its interval, one colour a model.
 
     Parameters
@@ -481,23 +524,26 @@ def values_over_time(rows: pd.DataFrame, title: str, axis: str, null: float, uni
         Heading, name of the metric, unit of time.
     null : float
         Value of a model that knows nothing.
+    colours : mapping, optional
+        Model to colour, the same in all figures of a run: `model_colours` of all its models.
     """
     rows = rows.dropna(subset="value")
-    colours = model_colours(rows["model"])
+    if rows.empty:
+        return nothing_to_show(title)
+    models = list(dict.fromkeys(rows["model"]))
+    colours = colours or model_colours(models)
     horizons = sorted(rows["horizon_months"].unique())
     figure = new_figure(title, 420)
-    for number, (model, colour) in enumerate(colours.items()):
+    for number, model in enumerate(models):
         here = rows[rows["model"] == model]
-        x = (
-            here["horizon_months"].map({t: i for i, t in enumerate(horizons)})
-            + (number - (len(colours) - 1) / 2) * 0.11
-        )
+        aside = (number - (len(models) - 1) / 2) * 0.7 / len(models)
+        x = here["horizon_months"].map({t: i + aside for i, t in enumerate(horizons)})
         figure.add_scatter(
             x=x,
             y=here["value"],
             error_y=_interval_bars(here),
             mode="markers",
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": colours[model]},
             name=model,
         )
     figure.add_hline(y=null, line={"color": GREY, "width": 1, "dash": "dash"})
@@ -510,7 +556,13 @@ def values_over_time(rows: pd.DataFrame, title: str, axis: str, null: float, uni
 # ---------------------------------------------------------------- calibration and use
 
 
-def calibration_plot(groups: pd.DataFrame, curves: pd.DataFrame, title: str, horizon_text: str) -> go.Figure:
+def calibration_plot(
+    groups: pd.DataFrame,
+    curves: pd.DataFrame,
+    title: str,
+    horizon_text: str,
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Show predicted against observed risk: groups by Kaplan-Meier with intervals, and a smooth curve.
 
     Parameters
@@ -521,31 +573,40 @@ def calibration_plot(groups: pd.DataFrame, curves: pd.DataFrame, title: str, hor
         ``model, predicted, observed``; may be empty.
     title, horizon_text : str
         Heading, and the landmark in words (``36 months``).
+    colours : mapping, optional
+        As in `c_index_plot`.
     """
-    colours = model_colours(groups["model"])
-    figure = _panels(list(colours), title, 330 if len(colours) > 3 else 400)
-    for place, (model, colour) in enumerate(colours.items(), 1):
+    if groups.empty:
+        return nothing_to_show(title)
+    models = list(dict.fromkeys(groups["model"]))
+    colours = colours or model_colours(models)
+    figure = _panels(models, title, 330 if len(models) > 3 else 400)
+    for place, model in enumerate(models, 1):
         where = {"row": 1, "col": place}
         figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **where)
         curve = curves[curves["model"] == model]
-        figure.add_scatter(x=curve["predicted"], y=curve["observed"], mode="lines", line={"color": colour}, **where)
+        figure.add_scatter(
+            x=curve["predicted"], y=curve["observed"], mode="lines", line={"color": colours[model]}, **where
+        )
         rows = groups[groups["model"] == model].rename(columns={"observed": "value"})
         figure.add_scatter(
             x=rows["predicted"],
             y=rows["value"],
             error_y=_interval_bars(rows),
             mode="markers",
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": colours[model]},
             text=rows["n"].astype(int).astype(str) + " patients",
             **where,
         )
-    axes = {"range": [-0.03, 1.03], "dtick": 0.5 if len(colours) > 3 else 0.25}
+    axes = {"range": [-0.03, 1.03], "dtick": 0.5 if len(models) > 3 else 0.25}
     figure.update_xaxes(title="predicted risk", **axes)
     figure.update_yaxes(title=f"observed risk at {horizon_text}", col=1)
     return figure.update_yaxes(**axes)
 
 
-def decision_curves(table: pd.DataFrame, title: str, unit: str = "months") -> go.Figure:
+def decision_curves(
+    table: pd.DataFrame, title: str, unit: str = "months", colours: Mapping[str, str] | None = None
+) -> go.Figure:
     """Show net benefit against the threshold, one panel a landmark, with treat-all and treat-none.
 
     Parameters
@@ -554,9 +615,13 @@ def decision_curves(table: pd.DataFrame, title: str, unit: str = "months") -> go
         ``horizon, model, threshold, net_benefit, treat_all``.
     title, unit : str
         Heading and unit of time.
+    colours : mapping, optional
+        As in `c_index_plot`.
     """
+    if table.empty:
+        return nothing_to_show(title)
     horizons = sorted(table["horizon"].unique())
-    colours = model_colours(table["model"])
+    colours = colours or model_colours(table["model"])
     figure = _panels([f"{t:g} {unit}" for t in horizons], title)
     for place, horizon in enumerate(horizons, 1):
         here = table[table["horizon"] == horizon]
