@@ -3,6 +3,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from lifelines import CoxPHFitter, KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
@@ -11,9 +12,9 @@ from sksurv.metrics import brier_score as sksurv_brier
 from sksurv.metrics import cumulative_dynamic_auc
 from sksurv.util import Surv
 
-from rps_utils import metrics
+from rps_utils import calibration, metrics
 from rps_utils.curves import count_steps, event_curve
-from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood, ph_score_test
+from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood, ph_score_test, score_test_at_zero
 
 MONTHS = np.arange(1.0, 7.0)
 EVERYBODY = np.ones(6, int)
@@ -238,8 +239,6 @@ def test_the_calibration_curve_does_not_depend_on_the_unit_of_time():
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_cox_fit_equals_lifelines(ties):
-    import pandas as pd
-
     time, event, risk = draw(n=120, ties=ties)
     table = pd.DataFrame({"time": time, "event": event, "risk": risk, "other": np.sin(np.arange(120))})
     fitter = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
@@ -255,6 +254,20 @@ def test_cox_fit_does_not_report_a_likelihood_without_a_maximum():
     nothing_seen = fit_partial_likelihood(MONTHS, np.zeros(6), FALLING)
     assert np.isnan(nothing_seen.coefficients).all()
     assert np.isnan(metrics.calibration_slope(MONTHS, EVERYBODY, np.ones(6)))
+
+
+def test_cox_fit_takes_many_covariates_and_refuses_collinear_ones():
+    time, event, risk = draw(n=400)
+    many = np.column_stack([risk, np.random.default_rng(1).normal(size=(400, 24)) * 1000])
+    assert fit_partial_likelihood(time, event, many).coefficients[0, 0] == pytest.approx(1, abs=0.3)
+    twice = fit_partial_likelihood(time, event, np.column_stack([risk, 2 * risk]))
+    assert np.isnan(twice.coefficients).all()
+
+
+def test_score_test_for_trend_equals_the_log_rank_test_without_ties():
+    time, event, _ = draw()
+    group = np.arange(60) % 2
+    assert score_test_at_zero(time, event, group)[1] == pytest.approx(metrics.logrank(time, event, group).chi2)
 
 
 def test_breslow_baseline_without_covariate_effect_is_nelson_aalen():
@@ -302,8 +315,6 @@ def test_counts_equal_a_loop_over_resamples(metric, needs, rest, ties):
 
 
 def test_counts_equal_a_loop_for_the_ici_with_the_knots_kept(monkeypatch):
-    from rps_utils import calibration
-
     time, event, risk = draw(n=80)
     lrfs = lrfs_at(risk)
     knots = metrics.spline_knots(np.log(-np.log(lrfs)))
