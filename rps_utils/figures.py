@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from rps_utils.evaluation import interval_text
 from rps_utils.files import write_csv, write_text
 
 INK, GREY, GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -138,14 +139,6 @@ def nothing_to_show(title: str, why: str = "no value to show: the table of the r
     figure = new_figure(title, 180)
     figure.add_annotation(text=why, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)
-
-
-def interval_text(value: float, low: float, high: float, digits: int = 2) -> str:
-    """Write ``0.75 (0.60 to 0.88)``; a dash where the value is missing, no bracket where the interval is."""
-    if not np.isfinite(value):
-        return "–"
-    text = f"{value:.{digits}f}"
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if np.isfinite([low, high]).all() else text
 
 
 def _side_text(figure: go.Figure, y: float, text: str) -> None:
