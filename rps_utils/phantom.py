@@ -118,12 +118,12 @@ def write_images(
     n_jobs: int,
     progress: Callable[[str], Any] | None,
 ) -> None:
-    """Render every patient whose mask is not there yet (the mask is written after the image)."""
+    """Render every patient whose CT or mask is not there yet; each file appears whole."""
     rows = causes.to_dict("records")
     jobs = [
         delayed(write_patient)(folder / "images", name, row)
         for name, row in zip(names, rows, strict=True)
-        if not (folder / "images" / f"{name}_mask.nii.gz").is_file()
+        if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in ("ct", "mask"))
     ]
     finished = len(names) - len(jobs)
     for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):

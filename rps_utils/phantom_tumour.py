@@ -152,7 +152,7 @@ def tissue_pair(histology: str, rng: np.random.Generator, gain: float) -> tuple[
 def second_tissue(
     inside: np.ndarray, lateral: np.ndarray, field: np.ndarray, latents: Mapping, septal: bool
 ) -> np.ndarray:
-    """Return where the second tissue lies.
+    """Return how much of each voxel is second tissue (0 to 1; 0 outside the tumour).
 
     Parameters
     ----------
@@ -163,17 +163,22 @@ def second_tissue(
     field : ndarray
         Smooth random field.
     latents : Mapping
-        ``z_rad`` fixes the share .08 + .42 Phi(z_rad) exactly; ``z_spat`` moves it inward or outward.
+        ``z_rad`` fixes the share of voxels with more second than main tissue: .08 + .42 Phi(z_rad), exactly.
+        ``z_spat`` moves it inward or outward.
     septal : bool
         True: sheets (where the field crosses zero) instead of blobs.
     """
     values = -np.abs(field[inside]) if septal else field[inside]
     values = (values - values.mean()) / values.std()
     key = values - 1.1 * latents["z_spat"] * np.broadcast_to(lateral, inside.shape)[inside] / 0.45
-    share = 0.08 + 0.42 * special.ndtr(latents["z_rad"])
-    second = np.zeros_like(inside)
-    second[inside] = key > np.quantile(key, 1 - share)
+    second = np.zeros(inside.shape)
+    second[inside] = soft_top(key, 0.08 + 0.42 * special.ndtr(latents["z_rad"]))
     return second
+
+
+def soft_top(values: np.ndarray, share: float) -> np.ndarray:
+    """Return 1 for the highest values, 0 for the lowest; the `share` of them is above .5, with a narrow slope."""
+    return np.clip(0.5 + (values - np.quantile(values, 1 - share)) / 0.3, 0.0, 1.0)
 
 
 def scatter_foci(shape: Shape, radius: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -189,14 +194,15 @@ def scatter_foci(shape: Shape, radius: float, count: int, rng: np.random.Generat
 
 
 def facing_spine(x: ArrayLike, y: ArrayLike, centre: np.ndarray, outward: float) -> np.ndarray:
-    """Return True on the medial and posterior side of the tumour."""
-    return (-0.8 * outward * (x - centre[0]) - 0.6 * (y - centre[1])) > 0
+    """Return 1 on the medial and posterior side of the tumour, 0 on the opposite side, with a slope between."""
+    right, front = x - centre[0], y - centre[1]
+    cosine = (-0.8 * outward * right - 0.6 * front) / (np.hypot(right, front) + 1e-6)
+    return np.clip(cosine / 0.35, 0.0, 1.0)
 
 
 def lost_plane(shell: np.ndarray, field: np.ndarray, z_int: float) -> np.ndarray:
-    """Return which voxels of the shell are strands: the share .05 + .65 Phi(z_int), where the field is highest."""
-    strands = np.zeros_like(shell)
+    """Return how much of each voxel of the fat plane is strand: the share .05 + .65 Phi(z_int) of its voxels."""
+    strands = np.zeros(shell.shape)
     if shell.any():
-        share = 0.05 + 0.65 * special.ndtr(z_int)
-        strands[shell] = field[shell] > np.quantile(field[shell], 1 - share)
+        strands[shell] = soft_top(field[shell], 0.05 + 0.65 * special.ndtr(z_int))
     return strands
