@@ -278,7 +278,8 @@ def tumour_hu(
     noise = pt.random_field([c.ravel() for c in coordinates], pt.FIELD_MM, rng)
     placed = pt.second_tissue(inside, lateral, noise, latents, septal=histology == "WDLPS")
     hu = main + placed * (second - main)
-    radius = 0.055 * tumour.half.mean() + 5
+    mean_radius = tumour.half.mean()
+    radius = 0.055 * mean_radius + min(5.0, 0.07 * mean_radius)
     spots = [(c, radius, main + 50) for c in pt.scatter_foci(tumour, radius, 14, rng)]
     if histology == "DDLPS" and rng.random() < 0.45:
         spots += [(c, rng.uniform(3, 7), rng.uniform(200, 600)) for c in pt.scatter_foci(tumour, 8.0, 5, rng)]

@@ -7,7 +7,7 @@ from scipy import ndimage, special
 from scipy.spatial.distance import pdist
 
 from rps_utils import phantom_tumour as pt
-from rps_utils.phantom_ct import draw_body, place_tumour, render_patient, spine_points
+from rps_utils.phantom_ct import Scan, draw_body, kernel_noise, place_tumour, render_patient, spine_points
 
 COARSE = (4.0, 4.0, 5.0)
 LATENTS = {"histology": "DDLPS", "size_cm": 16.0, "z_rad": 0.0, "z_spat": 0.0, "z_int": 0.0, "side": "right"}
@@ -154,10 +154,18 @@ def test_satellites_of_a_multifocal_tumour_are_not_in_the_mask():
     assert changed.sum() > 10 and not (changed & ndimage.binary_erosion(mask)).any()
 
 
-def test_noise_and_kernel_follow_the_scanner():
+def test_noise_follows_the_scanner():
     (quiet, mask), (loud, _) = (render(spacing=(2.0, 2.0, 5.0), size_cm=8.0, scanner=s) for s in (0.0, 1.0))
     change = (loud - quiet)[ndimage.binary_erosion(mask, iterations=2)]
-    assert np.hypot(7, 15) - 3 < change.std() < np.hypot(7, 15) + 5
+    assert 15 - 7 < change.std() < 15 + 7
+
+
+def test_a_sharp_kernel_makes_finer_noise():
+    scans = [Scan((2.0, 2.0, 5.0), 10.0, sharp, 1.0, 0.0) for sharp in (False, True)]
+    smooth, sharp = (kernel_noise((40, 40, 10), scan, np.random.default_rng(1)) for scan in scans)
+    neighbours = [np.corrcoef(noise[1:].ravel(), noise[:-1].ravel())[0, 1] for noise in (smooth, sharp)]
+    assert neighbours[0] > neighbours[1] + 0.2
+    assert smooth.std() == pytest.approx(1.0) and sharp.std() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
