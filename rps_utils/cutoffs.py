@@ -47,6 +47,8 @@ def _logrank_scores(time: np.ndarray, event: np.ndarray) -> np.ndarray:
 
 
 def _lausen_92(b: float, low: float, high: float) -> float:
+    if b < 1e-6:
+        return 1.0
     density = norm.pdf(b)
     spread = np.log(high * (1 - low) / ((1 - high) * low))
     return float(min(max(4 * density / b + density * (b - 1 / b) * spread, 0), 1))

@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from rps_utils.curves import check_follow_up, check_weights, count_steps, event_curve
 
 _ITERATIONS = 40
+_FAR = 300.0  # log hazards this far apart: the climb has no top, and their exponentials no sum
 _STEP = 1e-7  # of a standard deviation of the covariate; what is left is about its square
 
 
@@ -102,8 +103,10 @@ def _totals(rows: _Rows, beta: np.ndarray, ties: str) -> tuple[np.ndarray, np.nd
 
 def _solve(information: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return Newton's step per resample; NaN where the information is singular."""
-    size = np.sqrt(np.einsum("bii->bi", information).clip(1e-300))
+    diagonal = np.einsum("bii->bi", information)
+    size = np.sqrt(np.where(diagonal > 1e-12, diagonal, 1.0))
     good = np.linalg.det(information / (size[:, :, None] * size[:, None, :])) > 1e-12
+    good &= (diagonal > 1e-12).all(axis=1)
     safe = np.where(good[:, None, None], information, np.eye(information.shape[1]))
     return np.where(good[:, None], np.linalg.solve(safe, score[..., None])[..., 0], np.nan)
 
@@ -120,6 +123,9 @@ class _Climb(NamedTuple):
 def _climb(rows: _Rows, at: np.ndarray, state: _Climb, ties: str) -> None:
     """Move the climbs numbered `at` by their step, or halve the step of those that would lose height."""
     proposal = state.beta[at] + state.step[at]
+    away = np.ptp(proposal @ rows.x.T, axis=1) > _FAR
+    state.step[at[away]] = np.nan
+    at, proposal = at[~away], proposal[~away]
     loglik, score, information = _totals(rows._replace(counts=rows.counts[at]), proposal, ties)
     lost = ~(loglik >= state.loglik[at] - 1e-9 * np.abs(state.loglik[at]))
     up = at[~lost]

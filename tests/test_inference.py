@@ -245,3 +245,31 @@ def test_unknown_method_and_missing_jackknife_are_refused():
         inference.interval_from(np.arange(5.0), 2.0, "wald")
     with pytest.raises(ValueError, match=r"left_out is missing; the BCa interval needs"):
         inference.interval_from(np.arange(5.0), 2.0)
+
+
+EVERYTHING = {
+    "C": lambda t, e, r, p, h, c: inference.c_interval(t, e, r, counts=c),
+    "Uno": lambda t, e, r, p, h, c: inference.c_interval(t, e, r, h, counts=c),
+    "AUC": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.td_auc, t, e, r, h, counts=c),
+    "Brier": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.brier_score, t, e, p, h, counts=c),
+    "IPA": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.ipa, t, e, p, h, counts=c),
+    "ICI": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.ici, t, e, p, h, counts=c),
+    "slope": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.calibration_slope, t, e, r, counts=c),
+    "O/E": lambda t, e, r, p, h, c: metrics.observed_expected(t, e, p, h),
+    "influence": lambda t, e, r, p, h, c: inference.auc_estimate(t, e, r, h),
+    "median": lambda t, e, r, p, h, c: metrics.median_survival(t, e),
+}
+
+
+@pytest.mark.parametrize("statistic", EVERYTHING.values(), ids=EVERYTHING)
+def test_tiny_tables_full_of_ties_give_a_number_or_a_reason(statistic):
+    """150 tables of 2 to 29 patients, whole months, some without events: no warning, no silent NaN."""
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        n, horizon = int(random.integers(2, 30)), float(random.integers(1, 9))
+        time, risk = random.integers(1, 8, n).astype(float), random.integers(0, 4, n).astype(float)
+        event = random.random(n) < random.choice([0, 0.3, 0.7, 1])
+        lrfs = np.round(random.random(n)) if seed % 5 == 0 else random.random(n)
+        counts = inference.resample_counts(n, 40, seed)
+        found = statistic(time, event, risk, lrfs, horizon, counts)
+        assert np.isfinite(found.value) or found.note

@@ -1,4 +1,4 @@
-"""Every statistic against R: 4,300 values of four public data sets and a hand-made one full of ties."""
+"""Every statistic against R: 4,351 values of four public data sets and a hand-made one full of ties."""
 
 import csv
 import importlib.util
