@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 
 from rps_utils.curves import median_survival
 from rps_utils.images import (
@@ -69,15 +70,37 @@ def draw_folds(cohort: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     training = cohort[cohort["split"] == "training"]
     if training["event"].sum() < folds:
         raise ValueError(f"folds = {folds}, but training has {training['event'].sum()} events: choose fewer folds")
-    draw = np.random.default_rng([seed, 2])
-    ranked = training.index[_by_outcome(training["time_months"], training["event"])]
-    # Every K neighbours in the ranking get one fold each, in an order of their own.
-    dealt = np.concatenate([draw.permutation(folds) for _ in range(-(-len(ranked) // folds))])[: len(ranked)]
-    return pd.Series(dealt, index=ranked, dtype="Int64").reindex(cohort.index)
+    dealt = stratified_folds(training["time_months"], training["event"], folds, [seed, 2])
+    return pd.Series(dealt, index=training.index, dtype="Int64").reindex(cohort.index)
 
 
-def _by_outcome(time: pd.Series, event: pd.Series) -> np.ndarray:
-    return np.lexsort((np.asarray(time), -np.asarray(event)))
+def stratified_folds(time: ArrayLike, event: ArrayLike, folds: int, seed: int | Sequence[int]) -> np.ndarray:
+    """Deal patients into folds that are alike in events and in times.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months, 0/1.
+    folds : int
+        Number of folds K.
+    seed : int or sequence of int
+        For ``numpy.random.default_rng``.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n,)
+        0..K-1; every K neighbours in the ranking by event and time get one fold each, in a random order.
+    """
+    draw = np.random.default_rng(seed)
+    ranked = _by_outcome(time, event)
+    fold = np.empty(len(ranked), int)
+    rounds = -(-len(ranked) // folds)
+    fold[ranked] = np.concatenate([draw.permutation(folds) for _ in range(rounds)])[: len(ranked)]
+    return fold
+
+
+def _by_outcome(time: ArrayLike, event: ArrayLike) -> np.ndarray:
+    return np.lexsort((np.asarray(time), -np.asarray(event, int)))
 
 
 def study_table(manifest: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
