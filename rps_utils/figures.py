@@ -5,6 +5,7 @@ Every figure of a run is kept by `save_figure` as a page, as plotly JSON and wit
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,16 @@ MODEL_COLOURS = {
 }
 SPARE_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#7B3294", "#E69F00", "#56B4E9", "#CC79A7", "#8C6D31", "#525F7F"]
 GROUP_COLOURS = {"low": "#0072B2", "high": "#D55E00"}
-KIND_SYMBOLS = {"apparent": "circle-open", "cross_fitted": "circle", "validation": "diamond"}
+KIND_SYMBOLS = {
+    "paper_training": "x-thin-open",
+    "apparent": "circle-open",
+    "cross_fitted": "circle",
+    "paper_validation": "cross-thin-open",
+    "validation": "diamond",
+}
 KIND_NAMES = {
+    "paper_training": "paper, training",
+    "paper_validation": "paper, validation",
     "apparent": "training, apparent",
     "cross_fitted": "training, cross-fitted",
     "validation": "validation",
@@ -112,7 +121,8 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
     -------
     plotly.graph_objects.Figure
         The same figure. Written are ``name.html`` (works offline beside the shared ``plotly.min.js``),
-        ``name.json`` and ``name.csv``.
+        ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an older one of that
+        name is taken away.
 
     Raises
     ------
@@ -122,16 +132,25 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
     if Path(name).name != name or "." in name:
         raise ValueError(f"name is {name!r}; allowed: a plain file name without extension, such as 07_c_index")
     folder = Path(run) / "figures"
+    figure.update_layout(template=figure_template(), meta={"caption": caption})
+    if data.empty or not figure.data:
+        for suffix in (".html", ".json", ".csv"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        return figure
     library = folder / "plotly.min.js"
     if not library.is_file():
         write_text(get_plotlyjs(), library)
-    figure.update_layout(template=figure_template(), meta={"caption": caption})
     # A fixed element id gives the same bytes in every run.
     page = figure.to_html(include_plotlyjs=library.name, div_id=name, config={"displaylogo": False})
     write_text(page, folder / f"{name}.html")
     write_text(figure.to_json(), folder / f"{name}.json")
     write_csv(data, folder / f"{name}.csv")
     return figure
+
+
+def file_name(*parts: str) -> str:
+    """Join words to a plain file name: ``11_km_Cox_age_`` from ``11_km`` and ``Cox (age)``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", "_".join(parts))
 
 
 def nothing_to_show(title: str, why: str = "no value to show: the table of the run says why") -> go.Figure:
