@@ -1,4 +1,4 @@
-"""The network's input: a cube of a few thousand voxels around the tumour, in a frame of its own.
+"""The network's input: a small cube around the tumour, in a frame of its own.
 
 Canonical frame
     Axes run left-right, back-front, feet-head (RAS). A tumour on the right of the body is mirrored, so that in
@@ -11,13 +11,14 @@ Grid
     tumour instead: its bounding box then takes the same share of every patch.
 
 Channels
-    Averages over the part of a patch voxel inside the tumour, and over the part outside it, are kept apart: at
-    6 mm, mixing them would blur away the border that matters.
+    See `PatchSettings`. Averages over the part of a patch voxel inside the tumour, and over the part outside it,
+    are kept apart: on a coarse grid, mixing them would blur away the border that matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from scipy import ndimage
 
 from rps_utils.files import whole_file
+from rps_utils.images import Volume, apply_window, clip_hu, load_pair
 
 AIR_HU = -1000.0
 BODY_HU = -500.0
 DEVIATION_HU = 100.0
-CHANNELS = ("tumour", "mask", "deviation", "context")
+CHANNELS = ("tumour", "mask", "deviation", "context", "rim")
+HU_CHANNELS = ("tumour", "context", "hu")
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,20 @@ class PatchSettings:
         ``tumour``: windowed HU inside the mask, 0 outside. ``mask``: share of the voxel inside the mask.
         ``deviation``: distance of the HU from the tumour's own median, in units of 100 HU, inside the mask:
         second tissues stand out whether they are denser (septa in fat) or less dense (necrosis).
-        ``context``: windowed HU outside the mask, 0 inside. ``hu``: windowed HU everywhere.
+        ``context``: windowed HU outside the mask, 0 inside. ``rim``: share of the voxel in the margin
+        around the mask. ``hu``: windowed HU everywhere.
+    rim_mm : float
+        Width of that margin.
     canonical : bool
         Mirror right-sided tumours.
     """
 
-    size: int = 48
-    spacing_mm: float | None = 6.0
+    size: int = 24
+    spacing_mm: float | None = 12.0
     tumour_share: float = 0.75
     window_hu: tuple[float, float] = (-160.0, 240.0)
     channels: tuple[str, ...] = CHANNELS
+    rim_mm: float = 20.0
     canonical: bool = True
 
     def __post_init__(self) -> None:
@@ -76,6 +84,10 @@ class PatchSettings:
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"window_hu = {self.window_hu}; allowed: low < high")
 
+    def channels_of_hu(self) -> tuple[int, ...]:
+        """Return the channels whose contrast and brightness vary between scans."""
+        return tuple(i for i, name in enumerate(self.channels) if name in HU_CHANNELS)
+
 
 @dataclass(frozen=True)
 class TissueGrid:
@@ -89,12 +101,15 @@ class TissueGrid:
         Share of the voxel inside the tumour.
     median_hu : float
         Median HU of the tumour, from the full grid.
+    cell_mm : float
+        Edge of a patch voxel.
     """
 
     inside_hu: np.ndarray
     outside_hu: np.ndarray
     coverage: np.ndarray
     median_hu: float
+    cell_mm: float
 
 
 def overlap_weights(voxels: int, spacing: float, first_edge: float, cells: int, cell: float) -> np.ndarray:
@@ -121,7 +136,7 @@ def overlap_weights(voxels: int, spacing: float, first_edge: float, cells: int, 
 def average_on_grid(volume: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     """Average a volume over the cells of another grid, one axis after the other."""
     for axis_weights in weights:
-        volume = np.tensordot(volume, axis_weights, axes=(0, 1))
+        volume = np.tensordot(volume, axis_weights, axes=(0, 1))  # the finished axis goes last
     return volume
 
 
@@ -149,19 +164,15 @@ def is_right_sided(ct: np.ndarray, mask: np.ndarray) -> bool:
     return bool(np.average(position, weights=tumour) > middle)
 
 
-def make_patch(
-    ct: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float], settings: PatchSettings
-) -> np.ndarray:
+def make_patch(ct: Volume, mask: Volume, settings: PatchSettings) -> np.ndarray:
     """Cut the patch of one patient.
 
     Parameters
     ----------
-    ct : ndarray
-        HU, axes R, A, S (index rises toward the patient's right, front, head).
-    mask : ndarray
-        Nonzero = tumour, same shape.
-    spacing : tuple of float
-        Voxel size in mm along the three axes.
+    ct : Volume
+        HU, axes right, front, head: the whole scan, not the crop, for the context and the side.
+    mask : Volume
+        Nonzero = tumour, on the same grid.
     settings : PatchSettings
 
     Returns
@@ -173,52 +184,50 @@ def make_patch(
     ValueError
         Shapes differ, or the mask is empty.
     """
-    inside = np.asarray(mask) > 0
-    if inside.shape != ct.shape:
-        raise ValueError(f"mask shape {inside.shape} and CT shape {ct.shape} differ: both must lie on one grid")
+    inside = mask.values > 0
+    if inside.shape != ct.values.shape:
+        raise ValueError(f"mask shape {inside.shape} and CT shape {ct.values.shape} differ: they must share a grid")
     if not inside.any():
         raise ValueError("the mask is empty: there is no tumour to cut a patch around")
-    grid = tissue_grid(ct, inside, spacing, settings)
+    grid = tissue_grid(ct.values, inside, ct.spacing, settings)
     return np.stack([CHANNEL_MAKERS[name](grid, settings) for name in settings.channels]).astype(np.float16)
 
 
-def tissue_grid(
-    ct: np.ndarray, inside: np.ndarray, spacing: tuple[float, float, float], settings: PatchSettings
-) -> TissueGrid:
+def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings) -> TissueGrid:
     """Average a scan over the voxels of its patch, tumour and surroundings apart, in the canonical frame."""
     if settings.canonical and is_right_sided(ct, inside):
         ct, inside = ct[::-1], inside[::-1]
-    weights = patch_weights(inside, spacing, settings)
-    tumour = inside.astype(np.float32)
-    hu = ct.astype(np.float32) - AIR_HU
-    total, covered = average_on_grid(hu, weights), average_on_grid(tumour, weights)
-    within = average_on_grid(hu * tumour, weights)
+    cell, corner = patch_frame(inside, spacing, settings)
+    weights = [
+        overlap_weights(n, s, first, settings.size, cell).astype(np.float32)
+        for n, s, first in zip(inside.shape, spacing, corner, strict=True)
+    ]
+    above_air, tumour = clip_hu(ct) - AIR_HU, inside.astype(np.float32)
+    total, covered = average_on_grid(above_air, weights), average_on_grid(tumour, weights)
+    within = average_on_grid(above_air * tumour, weights)
     return TissueGrid(
         inside_hu=AIR_HU + within / np.maximum(covered, 1e-3),
         outside_hu=AIR_HU + (total - within) / np.maximum(1 - covered, 1e-3),
-        coverage=covered,
+        coverage=np.clip(covered, 0, 1),
         median_hu=float(np.median(ct[inside])),
+        cell_mm=cell,
     )
 
 
-def patch_weights(inside: np.ndarray, spacing: tuple[float, float, float], settings: PatchSettings) -> list[np.ndarray]:
-    """Return the averaging weights of the three axes for a cube centred on the tumour's bounding box."""
-    projections = [inside.any(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
-    edges = [
-        (np.flatnonzero(p)[0] * s, (np.flatnonzero(p)[-1] + 1) * s) for p, s in zip(projections, spacing, strict=True)
-    ]
-    longest = max(high - low for low, high in edges)
+def patch_frame(inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings) -> tuple[float, list[float]]:
+    """Return the edge of a patch voxel, and where the patch begins on each axis, in mm from the scan's edge.
+
+    The patch is a cube centred on the tumour's bounding box.
+    """
+    projections = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    spans = [(p[0] * s, (p[-1] + 1) * s) for p, s in zip(projections, spacing, strict=True)]
+    longest = max(high - low for low, high in spans)
     cell = settings.spacing_mm or longest / settings.tumour_share / settings.size
-    half = settings.size * cell / 2
-    return [
-        overlap_weights(n, s, (low + high) / 2 - half, settings.size, cell).astype(np.float32)
-        for n, s, (low, high) in zip(inside.shape, spacing, edges, strict=True)
-    ]
+    return cell, [(low + high - settings.size * cell) / 2 for low, high in spans]
 
 
 def _window(hu: np.ndarray, settings: PatchSettings) -> np.ndarray:
-    low, high = settings.window_hu
-    return np.clip((2 * hu - low - high) / (high - low), -1, 1)
+    return 2 * apply_window(hu, settings.window_hu) - 1
 
 
 def _everywhere(grid: TissueGrid, settings: PatchSettings) -> np.ndarray:
@@ -231,10 +240,81 @@ def _deviation(grid: TissueGrid, settings: PatchSettings) -> np.ndarray:
     return np.abs(away) / DEVIATION_HU * grid.coverage
 
 
+def _rim(grid: TissueGrid, settings: PatchSettings) -> np.ndarray:
+    away = ndimage.distance_transform_edt(grid.coverage < 0.5)
+    return np.clip(settings.rim_mm / grid.cell_mm - away + 0.5, 0, 1) * (1 - grid.coverage)
+
+
 CHANNEL_MAKERS: dict[str, Callable[[TissueGrid, PatchSettings], np.ndarray]] = {
     "tumour": lambda grid, settings: _window(grid.inside_hu, settings) * grid.coverage,
     "mask": lambda grid, settings: grid.coverage,
     "deviation": _deviation,
     "context": lambda grid, settings: _window(grid.outside_hu, settings) * (1 - grid.coverage),
+    "rim": _rim,
     "hu": _everywhere,
 }
+
+
+def make_patches(
+    images: pd.DataFrame,
+    path: str | Path,
+    settings: PatchSettings | None = None,
+    n_jobs: int = 1,
+    progress: Callable[[str], Any] | None = None,
+) -> Path:
+    """Cut the patches of a cohort and write them to one file, whole or not at all.
+
+    Parameters
+    ----------
+    images : DataFrame
+        ``patient_id, image, mask``: NIfTI files that passed the check of the manifest.
+    path : path
+        ``RUN/patches.npz`` with the arrays ``patient_id``, ``patches`` (n, channels, size, size, size; float16)
+        and ``settings`` (JSON).
+    settings : PatchSettings, optional
+    n_jobs : int
+        Processes; a patient takes about 0.1 s once the files are read.
+    progress : callable, optional
+        Called with a line of text after every ten patients.
+    """
+    settings = settings or PatchSettings()
+    jobs = (delayed(_read_and_cut)(row.image, row.mask, settings) for row in images.itertuples())
+    patches = []
+    for patch in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+        patches.append(patch)
+        if progress and (len(patches) % 10 == 0 or len(patches) == len(images)):
+            progress(f"{len(patches)} of {len(images)} patches cut")
+    return write_patches(images["patient_id"], np.stack(patches), settings, path)
+
+
+def _read_and_cut(image: str | Path, mask: str | Path, settings: PatchSettings) -> np.ndarray:
+    return make_patch(*load_pair(image, mask), settings)
+
+
+def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: PatchSettings, path: str | Path) -> Path:
+    """Write patches with the ids of their patients and the settings with which they were cut."""
+    ids, card = np.array(list(patient_ids), dtype=str), np.array(json.dumps(asdict(settings), sort_keys=True))
+    with whole_file(path) as partial:
+        np.savez(partial, patient_id=ids, patches=patches, settings=card)
+    return Path(path)
+
+
+def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarray, PatchSettings]:
+    """Read patches in the order of `patient_ids`, and the settings with which they were cut.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; patients without a patch, or with two.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
+    with np.load(path, allow_pickle=False) as stored:
+        row = pd.Series(np.arange(len(stored["patient_id"])), index=stored["patient_id"])
+        missing = [i for i in patient_ids if i not in row.index]
+        if missing or row.index.has_duplicates:
+            faults = f"no patch of {missing[:5]}" if missing else "a patient has two patches"
+            raise ValueError(f"{path}: {faults}; make the patches again from the cohort's manifest")
+        card = json.loads(str(stored["settings"]))
+        patches = stored["patches"][row[list(patient_ids)].to_numpy()]
+    return patches, PatchSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in card.items()})

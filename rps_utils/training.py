@@ -39,7 +39,7 @@ class TrainingSettings:
     network : str
         See `rps_utils.networks.build_network`.
     network_options : dict
-        Passed to it, for example ``{"width": 8}``.
+        Passed to it, for example ``{"widths": [8]}``.
     weights : str or None
         Local safetensors file to start from.
     epochs, batch_size : int
@@ -61,7 +61,7 @@ class TrainingSettings:
     augmentation : Augmentation
     """
 
-    network: str = "small"
+    network: str = "region"
     network_options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     epochs: int = 30
@@ -73,7 +73,7 @@ class TrainingSettings:
     seed: int = 2026
     precision: str = "fp32"
     device: str = "cpu"
-    intensity_channels: tuple[int, ...] = (0,)
+    intensity_channels: tuple[int, ...] = (0, 3)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
