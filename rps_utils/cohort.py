@@ -191,14 +191,16 @@ def standardised_difference(values: pd.Series, first: pd.Series) -> float:
     """
     known = values.notna()
     values, first = values[known], first[known]
-    dummies = values.astype(float).to_frame() if values.dtype.kind in "fi" else pd.get_dummies(values, dtype=float)
-    if dummies.shape[1] > 1:
-        dummies = dummies.iloc[:, 1:]  # the last proportion follows from the others
-    groups = dummies[first].to_numpy(), dummies[~first].to_numpy()
+    numbers = values.dtype.kind in "fi"
+    # Of k proportions the last follows from the others.
+    parts = values.astype(float).to_frame() if numbers else pd.get_dummies(values, dtype=float).iloc[:, 1:]
+    groups = parts[first].to_numpy(), parts[~first].to_numpy()
     if min(map(len, groups)) < 2:
         return float("nan")
+    if not parts.shape[1]:  # one category, shared by all
+        return 0.0
     difference = groups[0].mean(axis=0) - groups[1].mean(axis=0)
-    pooled = sum(np.atleast_2d(np.cov(g.T, bias=dummies.shape[1] > 1)) for g in groups) / 2
+    pooled = sum(np.atleast_2d(np.cov(g.T, bias=not numbers)) for g in groups) / 2
     return float(np.sqrt(max(difference @ np.linalg.pinv(pooled) @ difference, 0.0)))
 
 

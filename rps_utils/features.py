@@ -388,9 +388,8 @@ def lasso_path(
     coefficients : numpy.ndarray, shape (p, m)
         Where the path ends early (everything explained) the last column is repeated.
     """
-    model = CoxnetSurvivalAnalysis(
-        l1_ratio=1.0, alphas=penalties, n_alphas=PENALTIES, alpha_min_ratio=WEAKEST_PENALTY, max_iter=100_000
-    )
+    path = {"n_alphas": PENALTIES, "alpha_min_ratio": WEAKEST_PENALTY} if penalties is None else {"alphas": penalties}
+    model = CoxnetSurvivalAnalysis(l1_ratio=1.0, tol=1e-10, max_iter=100_000, **path)
     with warnings.catch_warnings():
         # An inner fold may leave every coefficient at zero for all penalties: an answer, not a failure.
         warnings.filterwarnings("ignore", message="all coefficients are zero")
@@ -478,7 +477,7 @@ def fit_radiomic_model(
     place, note = choose_penalty(deviance, settings.rule, settings.inner_folds), ""
     if not paths[:, place].any():
         place = int(np.flatnonzero(paths.any(axis=0))[0])
-        note = "cross-validation preferred no feature: strongest penalty that keeps one"
+        note = "cross-validation preferred no feature: the strongest penalty with any was taken"
     kept = [(j, float(beta)) for j, beta in zip(chosen, paths[:, place], strict=True) if beta]
     at = [j for j, _ in kept]
     return RadiomicModel(
