@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -188,10 +188,6 @@ def _train_epoch(
     for batch in event_batches(event.bool(), settings.batch_size, generator):
         seen = augment(patches[batch].float(), generator, settings.augmentation, settings.intensity_channels)
         loss = _batch_loss(network, seen, time[batch], event[batch], settings)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the Cox loss became {loss.item()}: lower learning_rate (now {settings.learning_rate:g})"
-            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -202,13 +198,38 @@ def _train_epoch(
 
 
 def _batch_loss(network: nn.Module, patches: Tensor, time: Tensor, event: Tensor, settings: TrainingSettings) -> Tensor:
-    from torchsurv.loss.cox import neg_partial_log_likelihood  # seconds to import, so only when training
-
     with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == "bf16"):
         log_hazard = network(patches.to(settings.device))[:, 0]
-    return neg_partial_log_likelihood(
-        log_hazard.float(), event.bool().to(settings.device), time.float().to(settings.device)
-    )
+    finite = bool(torch.isfinite(log_hazard).all())
+    loss = cox_loss(log_hazard, time.to(settings.device), event.to(settings.device)) if finite else None
+    if loss is None or not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"training left the finite numbers: lower learning_rate (now {settings.learning_rate:g}), or look for "
+            "patches that are not finite"
+        )
+    return loss
+
+
+def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
+    """Return Cox's negative partial log-likelihood, the mean over events, in float32 (torchsurv, Efron's ties).
+
+    Parameters
+    ----------
+    log_hazard : Tensor, (n,)
+        Higher = earlier recurrence.
+    time : Tensor, (n,)
+        Months.
+    event : Tensor, (n,)
+        1 = recurrence.
+    """
+    with warnings.catch_warnings():
+        # It says at each batch that visits make tied times, which Efron's method is there for; and its import,
+        # which takes seconds and so happens here, uses a part of torch that will go.
+        warnings.filterwarnings("ignore", "Ties in `time` detected", UserWarning)
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        from torchsurv.loss.cox import neg_partial_log_likelihood
+
+        return neg_partial_log_likelihood(log_hazard.float(), event.bool(), time.float())
 
 
 def predict_risk(network: nn.Module, patches: Tensor, orientations: str = "none", batch_size: int = 16) -> np.ndarray:

@@ -1,0 +1,330 @@
+"""Networks and their training: a known loss, a planted signal, noise, repeatability, taking up a stopped run."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rps_utils.augmentation import NO_AUGMENTATION
+from rps_utils.crossfit import assemble, leave_out_sets
+from rps_utils.metrics import harrell_c
+from rps_utils.networks import (
+    RegionNetwork,
+    build_network,
+    lateral_position,
+    layer_table,
+    regional_mean,
+    take_over_weights,
+)
+from rps_utils.training import (
+    TrainingSettings,
+    cox_loss,
+    event_batches,
+    fit_fold_networks,
+    predict_risk,
+    read_card,
+    read_checkpoint,
+    train_network,
+)
+
+QUICK = TrainingSettings(epochs=3, network_options={"widths": [4]}, seed=3)
+
+
+def planted_patients(n, seed, effect, size=16):
+    """Return patches in which the second tissue of a ball lies lateral or medial, and times that depend on it."""
+    rng = np.random.default_rng(seed)
+    axis = np.linspace(-1, 1, size)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    side = rng.normal(size=n)
+    radius = rng.uniform(0.5, 0.7, size=(n, 1, 1, 1))
+    mask = (x**2 + y**2 + z**2)[None] < radius**2
+    key = rng.normal(size=(n, size, size, size)) + 1.5 * side[:, None, None, None] * x
+    second = mask & (key > 0.8)
+    tumour = np.where(second, -0.1, 0.25) * mask
+    rim = (x**2 + y**2 + z**2)[None] < (radius + 0.15) ** 2
+    context = np.where(mask, 0, -0.7)
+    patches = np.stack([tumour, mask, second * 0.6, context, rim & ~mask], axis=1).astype(np.float16)
+    time = rng.exponential(20 * np.exp(-effect * side)) + 0.5
+    end = rng.uniform(10, 60, size=n)
+    return patches, np.minimum(time, end), time <= end
+
+
+def tensors(patches, time, event):
+    return torch.from_numpy(patches), torch.from_numpy(time), torch.from_numpy(event)
+
+
+def as_cohort(patches, time, event, folds=3, validation=6):
+    n = len(patches)
+    split = np.where(np.arange(n) < n - validation, "training", "validation")
+    fold = np.where(split == "training", np.arange(n) % folds, -1).astype(float)
+    return pd.DataFrame(
+        {
+            "patient_id": [f"P{i:03d}" for i in range(n)],
+            "split": split,
+            "fold": np.where(fold < 0, np.nan, fold),
+            "time_months": time,
+            "event": event.astype(int),
+        }
+    )
+
+
+# ---------------------------------------------------------------- loss and batches
+
+
+def test_loss_by_hand_for_four_patients():
+    risk = torch.tensor([0.5, -0.2, 0.1, 0.0])
+    time = torch.tensor([3.0, 5.0, 7.0, 9.0])
+    event = torch.tensor([True, False, True, False])
+    hazard = risk.exp()
+    by_hand = -((risk[0] - hazard.sum().log()) + (risk[2] - hazard[2:].sum().log())) / 2
+    assert torch.isclose(cox_loss(risk, time, event), by_hand)
+
+
+def test_loss_handles_tied_events_as_efron_does():
+    risk, time, event = torch.tensor([0.3, -0.4, 0.2]), torch.tensor([2.0, 2.0, 5.0]), torch.tensor([1, 1, 0])
+    hazard = risk.exp()
+    first, second = hazard.sum(), hazard.sum() - hazard[:2].sum() / 2
+    by_hand = -(risk[0] + risk[1] - first.log() - second.log())
+    assert torch.isclose(cox_loss(risk, time, event), by_hand), "both events fall on one time: one term"
+
+
+@pytest.mark.parametrize(
+    ("n", "events", "batch_size", "batches"), [(86, 37, 16, 5), (20, 3, 4, 3), (10, 10, 16, 1), (9, 1, 4, 1)]
+)
+def test_batches_share_out_events_and_use_everybody_once(n, events, batch_size, batches):
+    event = torch.arange(n) < events
+    dealt = event_batches(event, batch_size, torch.Generator().manual_seed(0))
+    assert len(dealt) == batches
+    assert sorted(torch.cat(dealt).tolist()) == list(range(n))
+    counts = [int(event[batch].sum()) for batch in dealt]
+    assert min(counts) >= 1
+    assert max(counts) - min(counts) <= 1
+
+
+def test_no_events_cannot_be_trained():
+    with pytest.raises(ValueError, match="none of 12 training patients has an event"):
+        event_batches(torch.zeros(12, dtype=torch.bool), 4, torch.Generator())
+
+
+# ---------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize("name", ["region", "plain"])
+def test_network_gives_one_log_hazard_and_passes_gradients(name):
+    network = build_network(name, in_channels=5, size=24)
+    patches = tensors(*planted_patients(6, 0, 1.0, size=24))[0].float()
+    torch.nn.init.normal_(network.head.weight)
+    risk = network(patches)
+    assert risk.shape == (6, 1)
+    (risk**2).sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+    assert sum(row["parameters"] for row in layer_table(network, patches)) == sum(
+        p.numel() for p in network.parameters()
+    )
+
+
+def test_order_of_patients_does_not_matter_when_scoring():
+    network = build_network("region", 5, 16).eval()
+    torch.nn.init.normal_(network.head.weight)
+    patches = tensors(*planted_patients(9, 1, 1.0))[0]
+    order = torch.randperm(9)
+    risk = predict_risk(network, patches, "lateral_axis_kept")
+    assert np.allclose(predict_risk(network, patches[order], "lateral_axis_kept", batch_size=4), risk[order], atol=1e-5)
+
+
+def test_regions_by_hand():
+    inside = torch.zeros(1, 1, 4, 4, 4)
+    inside[0, 0, 1:3] = 1.0
+    ramp = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 4, 4)
+    assert regional_mean(ramp, inside).item() == pytest.approx(1.5)
+    assert torch.allclose(lateral_position(inside).flatten()[1:3], torch.tensor([-1.0, 1.0]), atol=5e-3)
+    assert regional_mean(ramp * lateral_position(inside), inside).item() == pytest.approx(0.5, abs=5e-3)
+
+
+def test_gradient_summary_changes_sign_when_the_patch_is_flipped():
+    network = RegionNetwork(5, widths=[])
+    patches = tensors(*planted_patients(5, 2, 1.0))[0].float()
+    straight, flipped = network.summaries(patches), network.summaries(patches.flip(2))
+    assert torch.allclose(straight[:, :5], flipped[:, :5], atol=1e-4), "means stay"
+    assert torch.allclose(straight[:, 5:10], -flipped[:, 5:10], atol=1e-4), "gradients turn round"
+
+
+def test_unknown_network_is_refused_with_the_allowed_ones():
+    with pytest.raises(ValueError, match="network = 'resnet99'; allowed: region, plain, resnet10"):
+        build_network("resnet99", 1, 48)
+
+
+def test_weights_of_a_local_file_are_taken_over(tmp_path):
+    donor, network = build_network("region", 5, 16), build_network("region", 5, 16)
+    save_file(donor.state_dict(), tmp_path / "donor.safetensors")
+    assert "blocks.0.0.weight" in take_over_weights(network, tmp_path / "donor.safetensors")
+    assert torch.equal(network.blocks[0][0].weight, donor.blocks[0][0].weight)
+    save_file({"other": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="none of its 1 tensors fits the network"):
+        build_network("region", 5, 16, weights=tmp_path / "other.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no such file; give a local \.safetensors"):
+        build_network("region", 5, 16, weights=tmp_path / "none.safetensors")
+
+
+def test_importing_the_training_code_leaves_monai_and_torchsurv_alone():
+    code = "import sys, rps_utils.training; print([m for m in ('monai', 'torchsurv') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---------------------------------------------------------------- learning
+
+
+def held_out_c(effect, settings=None, seed=11):
+    settings = settings or TrainingSettings(epochs=12, seed=seed)
+    learn, judge = (tensors(*planted_patients(n, s, effect)) for n, s in ((86, seed), (300, seed + 1)))
+    network, losses = train_network(*learn, settings)
+    risk = predict_risk(network, judge[0], settings.augmentation.orientations)
+    return harrell_c(judge[1].numpy(), judge[2].numpy(), risk), losses
+
+
+def test_planted_signal_is_learned():
+    c, losses = held_out_c(effect=1.2)
+    assert losses[-1] < losses[0]
+    assert 0.68 < c < 0.85, "the planted side alone reaches about 0.80"
+
+
+def test_noise_is_not_learned():
+    values = [held_out_c(effect=0.0, seed=seed)[0] for seed in (21, 31, 41)]
+    assert abs(np.mean(values) - 0.5) < 0.06, "3 SE of the mean of three cohorts of 300"
+
+
+def test_illegal_flips_erase_what_the_side_tells():
+    everything = TrainingSettings(epochs=12, seed=11)
+    flips = TrainingSettings(epochs=12, seed=11, augmentation=NO_AUGMENTATION.__class__("all", 0, 0.0, 0.0, 0.0))
+    assert held_out_c(1.2, flips)[0] < held_out_c(1.2, everything)[0] - 0.1
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    data = tensors(*planted_patients(24, 5, 1.0))
+    risks = [predict_risk(train_network(*data, QUICK, seed)[0], data[0]) for seed in (1, 1, 2)]
+    assert np.array_equal(risks[0], risks[1])
+    assert not np.allclose(risks[0], risks[2])
+
+
+def test_diverging_training_stops_with_advice():
+    patches, time, event = tensors(*planted_patients(16, 6, 1.0))
+    patches[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        train_network(patches, time, event, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs = 0; allowed: 1 or more"),
+        ({"batch_size": 2}, "batch_size = 2; allowed: 4 or more"),
+        ({"learning_rate": 0.0}, r"learning_rate = 0.0; allowed: above 0"),
+        ({"precision": "fp16"}, "precision = 'fp16'; allowed: fp32 or bf16"),
+        ({"seeds_per_fold": 0}, "seeds_per_fold = 0; allowed: 1 or more"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**arguments)
+
+
+# ---------------------------------------------------------------- cross-fitting and checkpoints
+
+
+@pytest.fixture(scope="module")
+def small_cohort():
+    patches, time, event = planted_patients(36, 7, 1.0)
+    return patches, as_cohort(patches, time, event)
+
+
+@pytest.fixture(scope="module")
+def fitted(small_cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    said = []
+    plan = leave_out_sets(3, whole=False)
+    scores = fit_fold_networks(*small_cohort, plan, QUICK, folder, progress=said.append, preprocessing={"size": 16})
+    return folder, scores, said
+
+
+def test_every_left_out_set_scores_everybody_on_one_scale(small_cohort, fitted):
+    cohort = small_cohort[1]
+    _, scores, said = fitted
+    assert list(scores) == [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
+    assert len(said) == 6
+    for left_out, risk in scores.items():
+        assert list(risk.index) == list(cohort["patient_id"])
+        learners = cohort.loc[(cohort["split"] == "training") & ~cohort["fold"].isin(left_out), "patient_id"]
+        assert risk[learners].mean() == pytest.approx(0, abs=1e-9)
+        assert risk[learners].std(ddof=0) == pytest.approx(1, abs=1e-9)
+    assert assemble(cohort, scores).cross_fitted.notna().all()
+
+
+def test_card_tells_how_the_network_came_about(fitted):
+    card = read_card(fitted[0] / "DL_without_0_1_0.safetensors")
+    assert card["left_out_folds"] == [0, 1]
+    assert card["training_patients"] == 10
+    assert card["settings"]["epochs"] == 3
+    assert card["preprocessing"] == {"size": 16}
+    assert len(card["losses"]) == 3
+    assert json.loads((fitted[0] / "DL_without_0_1_0.json").read_text()) == card
+
+
+def test_stopped_run_goes_on_with_the_same_scores(small_cohort, fitted):
+    folder, scores, _ = fitted
+    (folder / "DL_without_1_0.safetensors").unlink()
+    said = []
+    again = fit_fold_networks(
+        *small_cohort, list(scores), QUICK, folder, progress=said.append, preprocessing={"size": 16}
+    )
+    assert sorted(line.split()[-1] for line in said) == ["read"] * 5 + ["trained"]
+    assert all(np.array_equal(again[key], scores[key]) for key in scores)
+
+
+@pytest.mark.parametrize("change", ["settings", "outcome", "patches", "preprocessing"])
+def test_checkpoint_of_another_run_is_not_used(small_cohort, fitted, tmp_path, change):
+    patches, cohort = small_cohort
+    settings, preprocessing = QUICK, {"size": 16}
+    path = tmp_path / "DL_without_0_0.safetensors"
+    path.write_bytes((fitted[0] / path.name).read_bytes())
+    if change == "settings":
+        settings = TrainingSettings(epochs=2, network_options={"widths": [4]}, seed=3)
+    elif change == "outcome":
+        cohort = cohort.assign(time_months=cohort["time_months"] + 1)
+    elif change == "patches":
+        patches = patches + np.float16(0.1)
+    else:
+        preprocessing = {"size": 17}
+    said = []
+    fit_fold_networks(patches, cohort, [(0,)], settings, tmp_path, progress=said.append, preprocessing=preprocessing)
+    assert said == ["1 of 1 networks: DL_without_0_0 trained"]
+
+
+def test_checkpoint_gives_back_the_network(small_cohort, fitted):
+    network = read_checkpoint(fitted[0] / "DL_without_0_0.safetensors")
+    cohort, risk = small_cohort[1], fitted[1][(0,)]
+    raw = predict_risk(network, torch.from_numpy(small_cohort[0]), QUICK.augmentation.orientations)
+    assert np.corrcoef(raw, risk[cohort["patient_id"]])[0, 1] == pytest.approx(1, abs=1e-9)
+    assert read_checkpoint(fitted[0] / "missing.safetensors") is None
+
+
+def test_processes_and_order_of_sets_do_not_change_scores(small_cohort, fitted, tmp_path):
+    scores = fit_fold_networks(*small_cohort, [(1, 2), (0,)], QUICK, tmp_path, n_jobs=2)
+    assert all(np.array_equal(risk, fitted[1][key]) for key, risk in scores.items())
+
+
+def test_seeds_of_a_set_are_averaged(small_cohort, tmp_path):
+    settings = TrainingSettings(epochs=2, network_options={"widths": [4]}, seeds_per_fold=2)
+    scores = fit_fold_networks(*small_cohort, [(0,)], settings, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    learners = (small_cohort[1]["split"] == "training") & (small_cohort[1]["fold"] != 0)
+    assert scores[(0,)][learners.to_numpy()].std(ddof=0) == pytest.approx(1, abs=1e-9)
+
+
+def test_patches_and_cohort_must_be_the_same_patients(small_cohort, tmp_path):
+    with pytest.raises(ValueError, match="35 patches and 36 patients"):
+        fit_fold_networks(small_cohort[0][:-1], small_cohort[1], [(0,)], QUICK, tmp_path)
