@@ -69,6 +69,8 @@ def test_outcomes_of_held_out_patients_change_nothing_they_are_judged_by(cohort)
     spoiled.loc[held_out, "time_months"] = 1.0
     spoiled.loc[held_out, "event"] = 1
     after = fusion.cox_scores(spoiled, plan, image, [36])[0]
-    judged = (before["kind"] == "cross_fitted") & before["patient_id"].isin(cohort.loc[cohort["fold"] == 2, "patient_id"])
+    judged = (before["kind"] == "cross_fitted") & before["patient_id"].isin(
+        cohort.loc[cohort["fold"] == 2, "patient_id"]
+    )
     np.testing.assert_array_equal(before.loc[judged, "risk"], after.loc[judged, "risk"])
     assert not np.allclose(before.loc[~judged, "risk"], after.loc[~judged, "risk"])

@@ -104,7 +104,9 @@ def test_memory_is_watched(tmp_path):
     assert peak["mib"] > 200
 
 
-@pytest.mark.parametrize("command", [[], ["phantom"], ["run"], ["evaluate"], ["check"]], ids=lambda c: " ".join(c) or "rps")
+@pytest.mark.parametrize(
+    "command", [[], ["phantom"], ["run"], ["evaluate"], ["check"]], ids=lambda c: " ".join(c) or "rps"
+)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
