@@ -15,6 +15,8 @@ from sksurv.linear_model import CoxnetSurvivalAnalysis
 from sksurv.util import Surv
 
 from rps_utils import inference, metrics
+from rps_utils.cox import CoxModel
+from rps_utils.nomogram import make_nomogram, read_points
 from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood, ph_score_test, score_test_at_zero
 
 Z = norm.ppf(0.975)
@@ -402,8 +404,30 @@ def crossfit(data):
         yield f"fused_{name}/lr_p_score", chi2.sf(2 * (fit.loglik[0] - smaller), 1)
 
 
+def nomogram(data):
+    columns = data.config.get("nomogram")
+    if not columns:
+        return
+    rows, centre = data.train, data.train[columns].mean()
+    args = (*follow_up(rows), rows[columns] - centre)
+    beta = fit_partial_likelihood(*args).coefficients[0]
+    hazard = [baseline_hazard(*args, beta, t)[0] for t in data.times]  # Efron's, as in R; the package takes Breslow's
+    model = CoxModel(columns, list(beta), list(centre), list(data.times), hazard)
+    drawn = make_nomogram(model, rows)
+    yield from {"points_per_lp": drawn.points_per_log_hazard, "lp_at_zero_points": drawn.risk_at_zero}.items()
+    for (name, marks), b in zip(drawn.ticks.groupby("axis", sort=False), beta, strict=True):
+        yield from ((f"{name}/x={row.label}/points", row.points) for row in marks.itertuples())
+        yield from {f"{name}/axis_lo": marks["value"].min(), f"{name}/axis_hi": marks["value"].max()}.items()
+        yield from {f"{name}/coef": b, f"{name}/points_per_unit": abs(b) * drawn.points_per_log_hazard}.items()
+    for i, patient in enumerate(data.test[columns].head(5).to_dict("records"), 1):
+        total = read_points(drawn, patient)["points"].sum()
+        yield f"test_row{i}/total_points", total
+        for t, survival in zip(data.times, drawn.lrfs([total], data.times).iloc[0], strict=True):
+            yield f"test_row{i}/surv/t={t}", survival
+
+
 FAMILIES = (meta, coxph, cox_zph, concordance, td_auc, brier, ibs, riskRegression, calibration, dca, km, logrank)
-FAMILIES += (paired_c, cutoff, lasso, bootstrap, optimism, crossfit)
+FAMILIES += (paired_c, cutoff, lasso, bootstrap, optimism, crossfit, nomogram)
 
 
 def load(folder):
