@@ -259,9 +259,9 @@ def prepare_patient(
     Returns
     -------
     dict
-        Matrix and spacing of the scan, side, volume, longest diameter and median HU of the tumour, edges of the
-        crop, and ``free_margin_mm``: the least distance of the tumour from the crop's border. Below `margin_mm`
-        the scan ends there.
+        Matrix and spacing of the scan; side, volume, longest diameter and median HU of the tumour; spacing, edges,
+        margin and tumour volume of the crop, and ``free_margin_mm``: the least distance of the tumour from the
+        crop's border. Below ``margin_mm`` the scan ends there.
     """
     ct, labels = load_pair(image, mask)
     small_ct, small_mask = crop_isotropic(ct, labels, spacing, margin_mm)
@@ -277,6 +277,9 @@ def prepare_patient(
         "longest_diameter_mm": round(longest_diameter_mm(labels), 1),
         "median_hu": round(float(np.median(clip_hu(ct.values[labels.values != 0]))), 1),
         "crop": " x ".join(map(str, small_ct.values.shape)),
+        "crop_spacing_mm": spacing,
+        "crop_volume_ml": round(volume_ml(small_mask), 1),
+        "margin_mm": margin_mm,
         "free_margin_mm": round(free_margin_mm(small_mask), 1),
     }
 
@@ -297,7 +300,7 @@ def prepare_cohort(
     spacing: float,
     margin_mm: float,
     n_jobs: int = 1,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Store the crops of all patients.
 
@@ -312,7 +315,7 @@ def prepare_cohort(
     n_jobs : int
         Processes.
     progress : callable, optional
-        Called with (done, all) after each patient.
+        Called with a line of text after every ten patients.
 
     Returns
     -------
@@ -327,6 +330,6 @@ def prepare_cohort(
     facts = []
     for row in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
         facts.append(row)
-        if progress:
-            progress(len(facts), len(manifest))
+        if progress and (len(facts) % 10 == 0 or len(facts) == len(manifest)):
+            progress(f"{len(facts)} of {len(manifest)} patients prepared")
     return pd.DataFrame(facts)

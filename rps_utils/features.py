@@ -174,7 +174,7 @@ def extract_cohort(
     settings: ExtractionSettings,
     store: str | Path,
     n_jobs: int = 1,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Compute the features of many patients; what is already in the store is not computed again.
 
@@ -186,7 +186,7 @@ def extract_cohort(
     n_jobs : int
         Processes.
     progress : callable, optional
-        Called with (done, all) after each patient.
+        Called with a line of text after every ten patients.
 
     Returns
     -------
@@ -202,8 +202,8 @@ def extract_cohort(
     results: dict[str, dict | str] = {}
     for patient, result in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
         results[patient] = result
-        if progress:
-            progress(len(results), len(patient_ids))
+        if progress and (len(results) % 10 == 0 or len(results) == len(patient_ids)):
+            progress(f"{len(results)} of {len(patient_ids)} patients have their features")
     failed = [f"{patient}: {results[patient]}" for patient in patient_ids if isinstance(results[patient], str)]
     if failed:
         raise ExtractionError(f"no features for {len(failed)} of {len(results)} patients\n" + "\n".join(failed))

@@ -172,14 +172,15 @@ def test_crops_and_facts_of_a_cohort(tmp_path):
     rows = pd.DataFrame({"patient_id": ["A", "B"], "image": ["0_ct.nii.gz", "1_ct.nii.gz"]})
     rows["mask"] = rows["image"].str.replace("ct", "mask")
     seen = []
-    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, 15.0, progress=lambda *done: seen.append(done))
-    assert seen == [(1, 2), (2, 2)]
+    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, 15.0, progress=seen.append)
+    assert seen == ["2 of 2 patients prepared"]
     first = facts.iloc[0]
     assert (first["patient_id"], first["side"], first["matrix"]) == ("A", "left", "40 x 32 x 20")
     assert first["volume_ml"] == pytest.approx(8 * 8 * 6 * 0.08, abs=0.05)
     assert first["longest_diameter_mm"] == pytest.approx(np.hypot(np.hypot(28, 28), 25), abs=0.1)
     assert first["median_hu"] == 50
-    assert first["free_margin_mm"] >= 15
+    assert first["free_margin_mm"] >= first["margin_mm"] == 15
+    assert first["crop_volume_ml"] == pytest.approx(first["volume_ml"], rel=0.15)
     ct, small = load_pair(*crop_paths(tmp_path / "crops", "A"))
     np.testing.assert_allclose(ct.spacing, 3.0)
     assert ct.values.dtype == np.int16
