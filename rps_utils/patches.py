@@ -84,7 +84,7 @@ class PatchSettings:
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"window_hu = {self.window_hu}; allowed: low < high")
 
-    def channels_of_hu(self) -> tuple[int, ...]:
+    def hu_channels(self) -> tuple[int, ...]:
         """Return the channels whose contrast and brightness vary between scans."""
         return tuple(i for i, name in enumerate(self.channels) if name in HU_CHANNELS)
 
@@ -253,6 +253,21 @@ CHANNEL_MAKERS: dict[str, Callable[[TissueGrid, PatchSettings], np.ndarray]] = {
     "rim": _rim,
     "hu": _everywhere,
 }
+
+
+def patch_hu(patch: np.ndarray, settings: PatchSettings) -> np.ndarray:
+    """Return a patch as HU within its window, for the eye: channel ``hu``, or ``tumour`` and ``context`` together.
+
+    Parameters
+    ----------
+    patch : ndarray, (channels, size, size, size)
+    settings : PatchSettings
+        With which it was cut.
+    """
+    channels = dict(zip(settings.channels, np.asarray(patch, np.float32), strict=True))
+    shown = channels["hu"] if "hu" in channels else channels["tumour"] + channels["context"]
+    low, high = settings.window_hu
+    return low + (shown + 1) / 2 * (high - low)
 
 
 def make_patches(

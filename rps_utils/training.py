@@ -383,7 +383,7 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     with one_thread():
         learning = learning_patients(cohort, task.left_out)
         learns = torch.from_numpy(cohort["patient_id"].isin(learning).to_numpy())
-        everyone = torch.from_numpy(np.asarray(patches))
+        everyone = _read_only_tensor(patches)
         network, state = read_checkpoint(task.path, task.card), "read"
         if network is None:
             time, event = (torch.tensor(cohort[c].to_numpy(float)) for c in ("time_months", "event"))
@@ -392,6 +392,13 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
             state = "trained"
         raw = predict_risk(network, everyone, task.settings.augmentation.orientations)
     return task, standardise(pd.Series(raw, pd.Index(cohort["patient_id"])), learning), state
+
+
+def _read_only_tensor(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        # Processes share the patches as a read-only memory map. Nothing here writes to them, so no copy is needed.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(np.asarray(array))
 
 
 @contextmanager
