@@ -109,10 +109,10 @@ def discrimination_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 200
 
 
 def _uno(part: Slice, tau: float, counts: np.ndarray) -> Estimate:
-    if why := horizon_note(*part.follow_up, tau, 0):
+    if why := note_at(part, tau):
         return undefined(why)
     estimate = inference.c_interval(*part.follow_up, part.risk, tau, counts=counts)
-    return _with_note(estimate, horizon_note(*part.follow_up, tau, FEWEST_AT_RISK))
+    return _with_note(estimate, note_at(part, tau, FEWEST_AT_RISK))
 
 
 def _with_note(estimate: Estimate, note: str) -> Estimate:
@@ -167,9 +167,9 @@ def td_auc_rows(
 
 
 def _auc(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
-    if why := horizon_note(*part.follow_up, landmark, 0):
+    if why := note_at(part, landmark):
         return undefined(why)
-    note = horizon_note(*part.follow_up, landmark, FEWEST_AT_RISK)
+    note = note_at(part, landmark, FEWEST_AT_RISK)
     return inference.bootstrap_estimate(metrics.td_auc, *part.follow_up, part.risk, landmark, counts=counts, note=note)
 
 
@@ -180,7 +180,7 @@ def roc_table(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:
         for landmark in landmarks:
             curve = metrics.roc_curve_at(*part.follow_up, part.risk, landmark).dropna()
             curves.append(_labelled(part, curve, landmark))
-    return _stacked(curves)
+    return stacked(curves)
 
 
 def _labelled(part: Slice, table: pd.DataFrame, landmark: float) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def _labelled(part: Slice, table: pd.DataFrame, landmark: float) -> pd.DataFrame
     return pd.DataFrame({**labels, **table}, index=table.index)
 
 
-def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Stack tables; the first gives the columns when the others are empty."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
@@ -202,9 +202,15 @@ def prediction_note(part: Slice, landmark: float) -> str:
     return f"{missing} of {len(part.rows)} patients have no {lrfs_column(landmark)}" if missing else ""
 
 
+def note_at(part: Slice, landmark: float, fewest: int = 0) -> str:
+    """Say why a landmark gives no value, or rests on fewer than `fewest` patients; or return an empty text."""
+    # The unit is the table's own, whatever its column is called.
+    return horizon_note(*part.follow_up, landmark, fewest).replace(" months", "")
+
+
 def beyond_note(part: Slice, landmark: float) -> str:
     """Say that a landmark lies beyond the follow-up, or return an empty text."""
-    return horizon_note(*part.follow_up, landmark, 0) if landmark > part.follow_up[0].max() else ""
+    return note_at(part, landmark) if landmark > part.follow_up[0].max() else ""
 
 
 def missing_predictions(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:
@@ -233,8 +239,8 @@ def brier_rows(
     Returns
     -------
     DataFrame
-        Only of models that predict LRFS. ``ibs`` is the trapezoid over the landmarks and stands at the last one;
-        it needs two of them.
+        Only of models that predict LRFS. ``ibs`` is the trapezoid over the landmarks that are predicted and
+        reached, which its note names; it stands at the last of them and needs two.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
@@ -242,7 +248,7 @@ def brier_rows(
         for name, metric in (("brier", metrics.brier_score), ("ipa", metrics.ipa)):
             for landmark in landmarks:
                 rows.append(metric_row(part, name, landmark, _of_lrfs(metric, part, landmark, counts)))
-        rows.append(metric_row(part, "ibs", max(landmarks), _ibs(part, sorted(landmarks), counts)))
+        rows.append(_ibs_row(part, landmarks, counts))
     return metric_table(rows)
 
 
@@ -250,21 +256,19 @@ def _of_lrfs(metric: inference.Metric, part: Slice, landmark: float, counts: np.
     if why := prediction_note(part, landmark) or beyond_note(part, landmark):
         return undefined(why)
     given = (*part.follow_up, part.lrfs(landmark), landmark)
-    note = horizon_note(*part.follow_up, landmark, FEWEST_AT_RISK)
+    note = note_at(part, landmark, FEWEST_AT_RISK)
     return inference.bootstrap_estimate(metric, *given, counts=counts, note=note)
 
 
-def _ibs(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> Estimate:
-    grid = "over " + ", ".join(f"{t:g}" for t in landmarks)
-    if len(landmarks) < 2:
-        return undefined("needs two landmarks")
-    for landmark in landmarks:
-        if why := prediction_note(part, landmark) or beyond_note(part, landmark):
-            return undefined(why)
-    matrix = np.column_stack([part.lrfs(t) for t in landmarks])
-    return inference.bootstrap_estimate(
-        metrics.integrated_brier, *part.follow_up, matrix, landmarks, counts=counts, note=grid
-    )
+def _ibs_row(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict:
+    grid = [t for t in sorted(landmarks) if not (prediction_note(part, t) or beyond_note(part, t))]
+    if len(grid) < 2:
+        why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches")
+        return metric_row(part, "ibs", max(landmarks), why)
+    matrix = np.column_stack([part.lrfs(t) for t in grid])
+    note = "over " + ", ".join(f"{t:g}" for t in grid)
+    given = (metrics.integrated_brier, *part.follow_up, matrix, grid)
+    return metric_row(part, "ibs", grid[-1], inference.bootstrap_estimate(*given, counts=counts, note=note))
 
 
 # ---------------------------------------------------------------- calibration
@@ -313,7 +317,7 @@ def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
 
 
 def _ici_rows(part: Slice, landmark: float, n_bootstrap: int, seed: int) -> list[dict]:
-    why = prediction_note(part, landmark) or horizon_note(*part.follow_up, landmark, FEWEST_AT_RISK)
+    why = prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK)
     if why:
         return [metric_row(part, name, landmark, undefined(why)) for name in ("ici", "e50", "e90")]
     given = (*part.follow_up, part.lrfs(landmark), landmark)
@@ -341,12 +345,12 @@ def calibration_tables(scores: pd.DataFrame, landmark: float, groups: int = 4) -
     grouped = [pd.DataFrame(columns=[*labels, "group", "n", "predicted", "observed", "ci_low", "ci_high"])]
     curves = [pd.DataFrame(columns=[*labels, "predicted", "observed"])]
     for part in slices(with_predictions(scores, [landmark])):
-        if prediction_note(part, landmark) or horizon_note(*part.follow_up, landmark, FEWEST_AT_RISK):
+        if prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK):
             continue
         given = (*part.follow_up, part.lrfs(landmark), landmark)
         grouped.append(_labelled(part, metrics.calibration_groups(*given, groups), landmark))
         curves.append(_labelled(part, metrics.calibration_curve(*given).dropna(), landmark))
-    return _stacked(grouped), _stacked(curves)
+    return stacked(grouped), stacked(curves)
 
 
 # ---------------------------------------------------------------- decisions
@@ -370,7 +374,7 @@ def net_benefit_table(scores: pd.DataFrame, landmarks: Sequence[float], threshol
             table = metrics.net_benefit(*part.follow_up, 1 - part.lrfs(landmark), landmark, thresholds)
             fewer = np.minimum(table["n_positive"], len(part.rows) - table["n_positive"])
             tables.append(_labelled(part, table.assign(enough=fewer >= FEWEST_IN_GROUP), landmark))
-    return _stacked(tables)
+    return stacked(tables)
 
 
 def net_benefit_rows(scores: pd.DataFrame, landmarks: Sequence[float], thresholds: Sequence[float]) -> pd.DataFrame:

@@ -699,7 +699,9 @@ def kaplan_meier_plot(
     if words:
         _panel_words(figure, 1, [(line, "") for line in words], "upper right")
     _km_axes(figure, groups, sorted(at_risk["time"].unique()), curves["time"].max(), unit)
-    figure.update_layout(template=figure_template(), title={"text": title}, height=480, showlegend=False)
+    figure.update_layout(
+        template=figure_template(), title={"text": title}, height=450, showlegend=False, margin={"b": 20}
+    )
     return figure
 
 

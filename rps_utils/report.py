@@ -72,7 +72,7 @@ def paper_and_run(metrics: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``model``, then training: paper, apparent, cross-fitted; then validation: paper, this run. A dash where
-        there is no number.
+        there is no number; a column of nothing but dashes is left out.
     """
     own = wide(metrics[metrics["metric"] == "harrell_c"]).set_index("model")
     models = list(own.index)
@@ -84,7 +84,8 @@ def paper_and_run(metrics: pd.DataFrame) -> pd.DataFrame:
         "validation: paper": [_of_paper(m, "validation") for m in models],
         "validation: this run": own["validation"],
     }
-    return pd.DataFrame(table, index=pd.Index(models, name="model")).reset_index()
+    beside = pd.DataFrame(table, index=pd.Index(models, name="model")).reset_index()
+    return beside.loc[:, (beside != "–").any()]
 
 
 def _of_paper(model: str, split: str) -> str:
@@ -251,9 +252,12 @@ LONGEST_TABLE = 200
 
 
 def read_figures(run: Path, number: str) -> list[dict[str, str]]:
-    """Return the figures of one notebook: name, title, caption, height and plotly JSON safe inside a page."""
+    """Return the figures of one notebook: name, title, caption, height and plotly JSON safe inside a page.
+
+    Figures of simulated lessons (``_lesson_`` in the name) come after those of the run's own patients.
+    """
     shown = []
-    for path in sorted(run.glob(f"figures/{number}_*.json")):
+    for path in sorted(run.glob(f"figures/{number}_*.json"), key=lambda p: ("_lesson_" in p.name, p.name)):
         figure = read_json(path)
         layout = figure["layout"]
         shown.append(
@@ -299,7 +303,7 @@ def _metric_tables(metrics: pd.DataFrame, wanted: Iterable[MetricTable]) -> list
 def _read_tables(run: Path, beginnings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return the tables of a section by file name, in the order of `beginnings`."""
     return {
-        path.name: page_table(read_csv(path), path.stem.replace("_", " "))
+        path.name: page_table(read_csv(path), path.stem.replace("_", " ").capitalize())
         for beginning in beginnings
         for path in sorted(run.glob(f"tables/{beginning}*.csv"))
     }
@@ -380,12 +384,13 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
     page = template.render(
         cohort=cohort_name(record, cohort_label),
         counts=_counts(run),
-        c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals, the paper's numbers beside."),
+        c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
+        whole_study=(run / "cohort.csv").is_file(),
         parameters=page_table(parameter_table(record.get("parameters", {})), "Parameters of the notebooks."),
         choices=page_table(NOT_REPORTED, "What the abstract does not report, and what was chosen."),
         sections=sections,
         gaps=page_table(explained_gaps(metrics), "Values that are missing or rest on few patients, and why."),
-        others=[page_table(read_csv(path), path.stem.replace("_", " ")) for path in others],
+        others=[page_table(read_csv(path), path.stem.replace("_", " ").capitalize()) for path in others],
         metrics=page_table(metrics, "The table metrics.csv."),
         record=record,
         cost=page_table(cost_table(record), "Time and peak memory of each notebook."),
