@@ -208,7 +208,7 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None) -> list[Problem]:
         *(p for c in HASHES if c in cells for p in _cell_problems(cells, c, _hash_fault)),
         *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c)),
     ]
-    return found or list(_size_problems(cells, folds))
+    return sorted(found, key=_line) or list(_size_problems(cells, folds))
 
 
 def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
@@ -563,7 +563,11 @@ def check_manifest(path: str | Path, folds: int | None = None, n_jobs: int = 1, 
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
     problems = [*check_cells(cells, folds), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
-    return sorted(problems, key=lambda p: p.row or 0)
+    return sorted(problems, key=_line)
+
+
+def _line(problem: Problem) -> int:
+    return problem.row or 0
 
 
 def format_problems(problems: list[Problem], alike: int = 5) -> str:
@@ -582,7 +586,8 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
         kind = (p.column, p.allowed, p.remedy)
         kinds[kind] = kinds.get(kind, 0) + 1
         if kinds[kind] <= alike:
-            shown.append(("-" if p.row is None else str(p.row), *(_plain(text) for text in p[1:])))
+            row = "-" if p.row is None else str(p.row)
+            shown.append((row, _plain(p.patient_id), p.column, _plain(p.value), p.allowed, p.remedy))
     table = [("line", "patient", "column", "found", "allowed", "remedy"), *shown]
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in table]
