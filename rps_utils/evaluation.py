@@ -140,7 +140,8 @@ def difference_rows(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 2
         result = inference.compare_c(
             *pair.follow_up, pair.risk, other, counts=counts, permutations=n_bootstrap, seed=seed
         )
-        p = Estimate(result.p_permutation, np.nan, np.nan)
+        why = "" if np.isfinite(result.p_permutation) else result.difference.note
+        p = Estimate(result.p_permutation, np.nan, np.nan, why)
         rows.append(metric_row(pair, "harrell_c_difference", np.nan, result.difference))
         rows.append(metric_row(pair, "harrell_c_difference_p", np.nan, p))
     return metric_table(rows)
@@ -282,8 +283,8 @@ def calibration_rows(
     Returns
     -------
     DataFrame
-        Only of models that predict LRFS. The slope belongs to log(-log LRFS) at the last landmark that the model
-        predicts; in a proportional-hazards model that is the linear predictor plus a constant, so any landmark
+        Only of models that predict LRFS. The slope belongs to log(-log LRFS) at the last landmark with predictions
+        within (0, 1); in a proportional-hazards model that is the linear predictor plus a constant, so any landmark
         gives the same. ``ici`` (BCa over at most 500 resamples), ``e50`` and ``e90`` are left empty where fewer
         than ten patients are still at risk.
     """
@@ -304,16 +305,17 @@ def _observed_expected(part: Slice, landmark: float) -> Estimate:
 
 def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
     predicted = [t for t in sorted(landmarks) if not prediction_note(part, t)]
+    # A certain prediction has no log hazard: a landmark where somebody has one is of no use here.
+    usable = [t for t in predicted if part.lrfs(t).min() > 0 and part.lrfs(t).max() < 1]
     if not predicted:
-        return metric_row(part, "calibration_slope", np.nan, undefined(prediction_note(part, landmarks[0])))
-    lrfs = part.lrfs(predicted[-1])
-    if lrfs.min() <= 0 or lrfs.max() >= 1:
+        estimate = undefined(prediction_note(part, landmarks[0]))
+    elif not usable:
         estimate = undefined("a predicted LRFS of exactly 0 or 1 has no log hazard")
     elif not part.follow_up[1].any():
         estimate = undefined("no event")
     else:
-        estimate = metrics.calibration_slope_interval(*part.follow_up, np.log(-np.log(lrfs)))
-    return metric_row(part, "calibration_slope", predicted[-1], estimate)
+        estimate = metrics.calibration_slope_interval(*part.follow_up, np.log(-np.log(part.lrfs(usable[-1]))))
+    return metric_row(part, "calibration_slope", usable[-1] if usable else np.nan, estimate)
 
 
 def _ici_rows(part: Slice, landmark: float, n_bootstrap: int, seed: int) -> list[dict]:

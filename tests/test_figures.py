@@ -1,0 +1,231 @@
+"""Figures: kept whole and offline, in one look, with the right things on the right side."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+
+from rps_utils import figures
+
+DATA = pd.DataFrame({"x": [1.0, 2.0], "y": [0.1, 1 / 3]})
+
+
+def simple():
+    return go.Figure(go.Scatter(x=DATA["x"], y=DATA["y"]))
+
+
+def test_a_figure_is_kept_as_page_json_and_numbers(tmp_path):
+    figure = simple()
+    assert figures.save_figure(figure, DATA, tmp_path, "07_test", "What is seen.") is figure
+    folder = tmp_path / "figures"
+    assert {p.name for p in folder.iterdir()} == {"07_test.html", "07_test.json", "07_test.csv", "plotly.min.js"}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "07_test.csv"), DATA, check_exact=True)
+    assert json.loads((folder / "07_test.json").read_text())["layout"]["meta"]["caption"] == "What is seen."
+
+
+def test_its_page_needs_nothing_from_outside(tmp_path):
+    figures.save_figure(simple(), DATA, tmp_path, "07_test")
+    page = (tmp_path / "figures" / "07_test.html").read_text()
+    assert re.findall(r'src="([^"]+)"', page) == ["plotly.min.js"]
+    assert "http" not in page
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    pages = []
+    for _ in range(2):
+        figures.save_figure(simple(), DATA, tmp_path, "07_test")
+        pages.append((tmp_path / "figures" / "07_test.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+EMPTY = {"no numbers": (simple(), DATA.iloc[:0]), "no traces": (figures.nothing_to_show("Nothing"), DATA)}
+
+
+@pytest.mark.parametrize(("figure", "data"), EMPTY.values(), ids=EMPTY)
+def test_a_figure_with_nothing_in_it_is_not_kept_and_an_older_one_goes(tmp_path, figure, data):
+    figures.save_figure(simple(), DATA, tmp_path, "07_test")
+    figures.save_figure(figure, data, tmp_path, "07_test")
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"plotly.min.js"}
+
+
+@pytest.mark.parametrize("name", ["../07_test", "07/test", "07.test"])
+def test_a_name_that_is_no_plain_file_name_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="plain file name without extension"):
+        figures.save_figure(simple(), DATA, tmp_path, name)
+
+
+def test_any_model_name_becomes_a_plain_file_name(tmp_path):
+    name = figures.file_name("11_km", "Cox (age/size) v1.2", "training")
+    assert name == "11_km_Cox_age_size_v1_2_training"
+    figures.save_figure(simple(), DATA, tmp_path, name)
+
+
+def test_the_look_is_set_on_the_figure_and_nowhere_else():
+    before = pio.templates.default, set(pio.templates)
+    figures.new_figure("Title")
+    assert (pio.templates.default, set(pio.templates)) == before
+
+
+def test_models_have_fixed_colours_and_others_get_free_ones():
+    colours = figures.model_colours(["A", "DLCM", "B", "A", "DL"])
+    assert list(colours) == ["A", "DLCM", "B", "DL"]
+    assert colours["DL"] == figures.MODEL_COLOURS["DL"]
+    assert len(set(colours.values())) == 4
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+def test_words_have_contrast_and_lines_can_be_seen_on_white():
+    contrast = {c: 1.05 / (luminance(c) + 0.05) for c in [figures.INK, *figures.MODEL_COLOURS.values()]}
+    assert contrast[figures.INK] > 7
+    assert min(contrast.values()) > 2
+
+
+ROWS = pd.DataFrame(
+    {
+        "model": ["DL", "DL", "Rad"],
+        "kind": ["apparent", "validation", "validation"],
+        "horizon_months": [12.0, 12.0, 12.0],
+        "value": [0.8, 0.7, np.nan],
+        "ci_low": [0.7, np.nan, np.nan],
+        "ci_high": [0.9, np.nan, np.nan],
+        "note": ["", "", "no event by 12"],
+    }
+)
+
+
+def words_in(figure):
+    return " | ".join(annotation.text or "" for annotation in figure.layout.annotations)
+
+
+def test_intervals_stand_beside_their_bars_in_words():
+    figure = figures.c_index_plot(ROWS, "C")
+    assert "0.80 (0.70 to 0.90)" in words_in(figure)
+    assert "0.70" in words_in(figure).split(" | ")
+    assert list(figure.layout.yaxis.ticktext) == ["DL"]
+
+
+def test_a_model_keeps_its_rows_together_and_the_order_of_mention():
+    mixed = pd.concat([ROWS.iloc[[1]].assign(model="Rad"), ROWS.iloc[[0]], ROWS.iloc[[0]].assign(model="Rad")])
+    figure = figures.c_index_plot(mixed, "C")
+    assert list(figure.layout.yaxis.ticktext) == ["Rad", "DL"]
+
+
+def test_roc_panels_say_why_they_are_empty():
+    curves = pd.DataFrame({"horizon": 12.0, "model": "DL", "fpr": [0, 0.5, 1], "tpr": [0, 0.9, 1]})
+    areas = pd.DataFrame(
+        {
+            "horizon_months": [12.0, 60.0],
+            "model": "DL",
+            "value": [0.7, np.nan],
+            "note": ["", "60 lies beyond the last follow-up"],
+        }
+    )
+    figure = figures.roc_curves(curves, areas, "ROC", "weeks")
+    assert "DL 0.70" in words_in(figure) and "12 weeks" in words_in(figure)
+    assert "60 lies beyond" in words_in(figure)
+
+
+def km_inputs():
+    curves = pd.DataFrame(
+        {"group": ["low", "low", "high"], "time": [5.0, 9.0, 4.0], "survival": [0.9, 0.8, 0.5], "censored": [0, 1, 2]}
+    )
+    curves = curves.assign(ci_low=curves["survival"] - 0.1, ci_high=curves["survival"] + 0.1)
+    at_risk = pd.DataFrame({"group": ["low", "low", "high", "high"], "time": [0, 6, 0, 6], "at_risk": [7, 3, 6, 1]})
+    return curves, at_risk
+
+
+def test_kaplan_meier_starts_at_one_and_carries_the_numbers_at_risk():
+    figure = figures.kaplan_meier_plot(*km_inputs(), "KM", ["log-rank p 0.012"], unit="days")
+    lines = [t for t in figure.data if t.name in ("low", "high")]
+    assert all((t.x[0], t.y[0]) == (0, 1) and t.line.shape == "hv" for t in lines)
+    numbers = [list(t.text) for t in figure.data if t.mode == "text"]
+    assert numbers == [["7", "3"], ["6", "1"]]
+    assert "log-rank p 0.012" in words_in(figure) and "number at risk" in words_in(figure)
+    assert figure.layout.xaxis.title.text == "time (days)"
+
+
+def test_a_hazard_ratio_that_cannot_be_estimated_shows_its_reason():
+    table = pd.DataFrame({"term": ["age", "R2"], "hazard_ratio": [2.0, np.nan], "note": ["", "separated"]})
+    figure = figures.forest_plot(table.assign(ci_low=[1.5, np.nan], ci_high=[2.7, np.nan]), "Cox")
+    assert "2.00 (1.50 to 2.70)" in words_in(figure) and "separated" in words_in(figure)
+    assert figure.layout.xaxis.type == "log"
+
+
+def test_ct_is_shown_as_radiologists_look_at_it():
+    """RAS: x grows to the patient's right, which belongs on the viewer's left; y grows to the front, which is up."""
+    volume, mask = np.full((6, 5, 4), -50.0), np.zeros((6, 5, 4), int)
+    volume[5, 4, 2], mask[1:3, 1:3, 2] = 100, 1
+    figure = figures.ct_view(volume, mask, (2.0, 3.0, 5.0))
+    assert len(figure.data) == 2  # the slice with the largest outline, chosen by itself
+    image = figure.data[0]
+    assert np.asarray(image.z)[4, 5] == 100
+    assert (image.dx, image.dy) == (2, 3)
+    assert figure.layout.xaxis.autorange == "reversed"
+    assert figure.layout.yaxis.autorange != "reversed"
+    assert figure.layout.xaxis.title.text.startswith("← right")
+    assert (image.zmin, image.zmax) == (-160, 240)
+
+
+def test_several_slices_get_a_slider_that_shows_one_at_a_time():
+    figure = figures.ct_view(np.zeros((6, 5, 4)), None, (2.0, 3.0, 5.0), slices=[0, 1, 2])
+    steps = figure.layout.sliders[0].steps
+    assert [step.label for step in steps] == ["0", "5", "10"]
+    assert [sum(step.args[0]["visible"]) for step in steps] == [2, 2, 2]
+    assert [trace.visible for trace in figure.data] == [False, False, True, True, False, False]
+
+
+def test_larger_coefficients_stand_on_top():
+    figure = figures.selected_features(pd.DataFrame({"feature": ["a", "b", "c"], "coefficient": [0.1, -0.9, 0.4]}))
+    assert list(figure.data[0].y) == ["a", "c", "b"]
+
+
+def calibration():
+    groups = pd.DataFrame(
+        {"model": "DL", "n": [7, 8], "predicted": [0.2, 0.6], "observed": [0.1, 0.7], "ci_low": 0.05, "ci_high": 0.9}
+    )
+    return groups, pd.DataFrame({"model": "DL", "predicted": [0.1, 0.7], "observed": [0.1, 0.8]})
+
+
+def decisions():
+    return pd.DataFrame(
+        {
+            "horizon": 36.0,
+            "model": "DL",
+            "threshold": [0.1, 0.2],
+            "net_benefit": [0.2, 0.1],
+            "treat_all": [0.2, 0.0],
+        }
+    )
+
+
+FULL = {
+    "calibration": (figures.calibration_plot, (*calibration(), "Calibration", "36 months")),
+    "decisions": (figures.decision_curves, (decisions(), "Decisions")),
+    "over time": (figures.values_over_time, (ROWS, "AUC", "AUC", 0.5)),
+    "scores": (figures.score_distributions, (ROWS.assign(risk=[0.1, 0.2, 0.3], event=[0, 1, 1]),)),
+}
+
+
+@pytest.mark.parametrize(("build", "given"), FULL.values(), ids=FULL)
+def test_builders_name_their_axes(build, given):
+    figure = build(*given)
+    assert figure.layout.yaxis.title.text
+    assert figure.layout.title.text
+    assert len(figure.data)
+
+
+@pytest.mark.parametrize(("build", "given"), list(FULL.values())[:3], ids=list(FULL)[:3])
+def test_builders_say_so_when_there_is_nothing_to_show(build, given):
+    nothing = [part.iloc[:0] if isinstance(part, pd.DataFrame) else part for part in given]
+    figure = build(*nothing)
+    assert not figure.data
+    assert "no value to show" in words_in(figure)

@@ -1,0 +1,244 @@
+"""The report: one page from the files of a run, whole offline, true for any cohort."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from test_evaluation import every_row, score_table
+
+from rps_utils import evaluation, figures, report
+from rps_utils.files import write_csv, write_json
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, where links lead, and the text of headings and cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.links, self.ids, self.tags, self.words = [], [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.tags.append((tag, named))
+        self.fetched += [v for k, v in attributes if k in ("src", "srcset", "poster")]
+        self.fetched += [named["href"]] if tag == "link" else []
+        self.links += [named["href"]] if tag == "a" else []
+        self.ids |= {named["id"]} if "id" in named else set()
+
+    def handle_data(self, data):
+        if not self.tags or self.tags[-1][0] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def make_run(folder, scores=None):
+    """A run of the evaluation alone, as `rps evaluate` leaves it."""
+    scores = score_table(60) if scores is None else scores
+    write_csv(scores, folder / "scores.csv")
+    write_csv(every_row(scores, [12, 999]), folder / "metrics.csv")
+    rows = evaluation.discrimination_rows(scores, 36, 50)
+    chart = figures.c_index_plot(rows[rows["metric"] == "harrell_c"], "Harrell's C")
+    figures.save_figure(chart, rows, folder, "07_c_index", "Intervals over patients.")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(report.write_report(run).read_text(encoding="utf-8"))
+
+
+def add_study(run):
+    """What only the whole study has: cohort, its tables, the record of the run."""
+    write_csv(pd.DataFrame({"patient_id": ["P1"]}), run / "cohort.csv")
+    write_csv(pd.DataFrame({"variable": ["age"], "training": ["56 (47 to 65)"]}), run / "tables" / "table1.csv")
+    write_csv(pd.DataFrame({"row": range(300), "value": np.linspace(0, 1, 300)}), run / "tables" / "many.csv")
+    record = {
+        "parameters": {
+            "01_ingest": {"manifest": "somewhere/my_manifest.csv", "folds": 5},
+            "03_deep_learning": {"folds": 5, "n_jobs": 2},
+        },
+        "seeds": [2026],
+        "versions": {"python": "3.11.9"},
+        "manifest": {"file": "my_manifest.csv", "sha256": "ab" * 32},
+        "code_sha256": "cd" * 32,
+        "notebooks": {"01_ingest": {"seconds": 12.5, "peak_mib": 300}},
+    }
+    write_json(record, run / "run.json")
+
+
+@pytest.fixture(scope="module")
+def study_page(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("study"))
+    add_study(run)
+    return Page(report.write_report(run).read_text(encoding="utf-8"))
+
+
+def test_the_page_fetches_nothing(page):
+    assert all(address.startswith("data:") for address in page.fetched)
+    assert len(page.fetched) == 1  # the drawing library, once
+
+
+def test_every_entry_of_the_contents_leads_somewhere(page):
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(inside) > 6
+    assert set(inside) <= page.ids
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert all(link.startswith("https://doi.org/") for link in outside)
+
+
+def test_figures_have_captions_and_words_for_those_who_cannot_see_them(page):
+    charts = [named for tag, named in page.tags if tag == "div" and named.get("class") == "chart"]
+    assert [c["id"] for c in charts] == ["07_c_index"]
+    assert charts[0]["role"] == "img" and "Intervals over patients." in charts[0]["aria-label"]
+    assert sum(tag == "figcaption" for tag, _ in page.tags) == 1
+
+
+def test_tables_have_captions_and_row_headings(page):
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == sum(tag == "caption" for tag, _ in page.tags) > 8
+    assert {named.get("scope") for tag, named in page.tags if tag == "th"} == {"col", "row"}
+
+
+def test_gaps_are_explained(page):
+    assert "999 lies beyond the last follow-up" in page.text
+
+
+def test_an_evaluation_alone_claims_nothing_about_how_scores_were_made(page):
+    assert "how they were made is not part of this run" in page.text
+    assert "Networks, radiomic" not in page.text
+    assert "Deep learning" not in page.text
+    assert "No record of the run" in page.text
+
+
+def test_the_whole_study_shows_cohort_methods_versions_and_cost(study_page):
+    for words in (
+        "my_manifest.csv",
+        "56 (47 to 65)",
+        "What the abstract does not report",
+        "3.11.9",
+        "12.500",
+        "01, 03",
+        "Networks, radiomic",
+    ):
+        assert words in study_page.text, words
+    assert "somewhere/" not in study_page.text and "n_jobs" not in study_page.text
+
+
+def test_long_tables_are_cut_and_say_so(study_page):
+    assert "100 further rows are in the run folder" in study_page.text
+
+
+def test_the_cohort_can_be_given_a_label(run):
+    page = Page(report.write_report(run, "Phantom, seed 7, synthetic").read_text(encoding="utf-8"))
+    assert "Cohort: Phantom, seed 7, synthetic" in page.text
+
+
+def test_names_from_outside_cannot_become_part_of_the_page(tmp_path):
+    scores = score_table(40, kinds=("validation",))
+    scores["model"] = scores["model"].replace("Noise", "</script><script>alert(1)</script>")
+    page = Page(report.write_report(make_run(tmp_path, scores)).read_text(encoding="utf-8"))
+    assert not any("alert" in word and "<" not in word for word in page.words)
+    scripts = [named for tag, named in page.tags if tag == "script"]
+    assert len(scripts) == 3  # library, one figure, the loop that draws
+
+
+def test_simulated_lessons_come_after_the_runs_own_figures(tmp_path):
+    data = pd.DataFrame({"x": [1]})
+    for name in ("07_a_lesson_b", "07_z"):
+        figures.save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
+    assert [f["name"] for f in report.read_figures(tmp_path, "07")] == ["07_z", "07_a_lesson_b"]
+
+
+def test_without_metrics_there_is_no_report(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"metrics\.csv does not exist: run the notebook"):
+        report.write_report(tmp_path)
+
+
+def c_rows(*rows):
+    table = pd.DataFrame(rows, columns=["model", "kind", "value", "ci_low", "ci_high"])
+    return table.assign(metric="harrell_c")
+
+
+def test_the_papers_numbers_stand_beside_the_runs():
+    rows = c_rows(("DLCM", "cross_fitted", 0.7, 0.6, 0.8), ("DLCM", "validation", 0.66, np.nan, np.nan))
+    table = report.paper_and_run(rows).iloc[0]
+    assert table["training: paper"] == "0.848 (0.790 to 0.915)"
+    assert table["validation: paper"] == "0.749 (0.601 to 0.878)"
+    assert table["training: cross-fitted"] == "0.700 (0.600 to 0.800)"
+    assert table["validation: this run"] == "0.660"
+    assert "training: apparent" not in table
+
+
+PAPER = {"DL": (0.778, 0.730), "Rad": (0.716, 0.654), "Clinical": (0.721, 0.648), "DLCM": (0.848, 0.749)}
+
+
+@pytest.mark.parametrize(("model", "numbers"), PAPER.items(), ids=PAPER)
+def test_the_papers_numbers_are_those_of_its_abstract(model, numbers):
+    assert tuple(report.PAPER_C.loc[model, ["training", "validation"]]) == numbers
+
+
+def test_models_unknown_to_the_paper_get_no_paper_columns():
+    table = report.paper_and_run(c_rows(("Nomogram", "validation", 0.66, 0.5, 0.8)))
+    assert table.columns.tolist() == ["model", "validation: this run"]
+
+
+def test_the_table_for_the_terminal(run):
+    text = report.c_index_table(run)
+    assert "training: cross-fitted" in text and "validation: this run" in text
+    assert len(text.splitlines()) == 4
+
+
+def test_the_adjusted_hazard_ratio_stands_beside_the_papers():
+    ratios = pd.DataFrame(
+        {
+            "term": ["image_score", "age"],
+            "hazard_ratio": [2.5, 1.1],
+            "ci_low": [1.5, 1.0],
+            "ci_high": [4.0, 1.2],
+            "p": [0.0002, 0.3],
+            "model": "DLCM",
+            "kind": "cross_fitted",
+        }
+    )
+    table = report.hazard_ratio_beside_paper(ratios)
+    assert table["hazard ratio"].tolist() == ["5.950 (2.800 to 12.644)", "2.500 (1.500 to 4.000)"]
+    assert table["p"].tolist() == ["< 0.001", "< 0.001"]
+    assert len(report.hazard_ratio_beside_paper(ratios.iloc[:0])) == 1
+
+
+def test_log_rank_p_values_stand_beside_the_papers(run):
+    table = report.logrank_beside_paper(pd.read_csv(run / "metrics.csv"))
+    assert table.loc[0, ["apparent", "validation"]].tolist() == ["< 0.0001", "0.012"]
+    assert table["model"].tolist() == ["paper, DL-score", "True", "Noise"]
+
+
+CELLS = {
+    "whole": (86.0, "86"),
+    "decimals": (0.74912, "0.749"),
+    "tiny": (0.00001234, "1.2e-05"),
+    "zero": (0.0, "0"),
+    "missing": (np.nan, ""),
+    "text": ("G2", "G2"),
+    "yes": (True, "True"),
+}
+
+
+@pytest.mark.parametrize(("value", "text"), CELLS.values(), ids=CELLS)
+def test_cells(value, text):
+    assert report.cell_text(value) == text
+
+
+def test_parameters_are_listed_once_with_their_notebooks():
+    table = report.parameter_table({"07_x": {"tau": 60, "run_dir": "x"}, "09_y": {"tau": 60}, "11_z": {"tau": 36}})
+    assert table.to_numpy().tolist() == [["tau", "36", "11"], ["tau", "60", "07, 09"]]
