@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     _describe_evaluate(commands)
     check = _command(commands, "check", check_command, "check a manifest and every file it names")
     check.add_argument("manifest", type=Path)
+    audit = _command(commands, "audit", audit_command, "look for anything that judged a patient it had seen")
+    audit.add_argument("run", type=Path, metavar="RUN")
     return top
 
 
@@ -101,6 +103,15 @@ def check_command(asked: argparse.Namespace) -> int:
     problems = check_manifest(asked.manifest)
     print(format_problems(problems) if problems else f"{asked.manifest}: no problem found")
     return 1 if problems else 0
+
+
+def audit_command(asked: argparse.Namespace) -> int:
+    """Audit the ledger of a run."""
+    from rps_utils.ledger import audit, verdict
+
+    findings = audit(asked.run)
+    print("\n".join([*findings, f"{asked.run}: {verdict(asked.run, findings)}"]))
+    return 1 if findings else 0
 
 
 def run_command(asked: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Cox models: design matrix, hazard-ratio tables, prediction of LRFS at landmark times.
 
 Fitting is lifelines' with its convergence bound at 1e-12 (its default stops early: hazard ratios are then off in
-the fourth digit) and short first steps (its default overshoots, and fails, in some small cohorts). A fitted model is kept as plain numbers, so that it can be written as JSON and used again
-without the library that fitted it.
+the fourth digit) and short first steps (its default overshoots, and fails, in some small cohorts). A fitted model
+is kept as plain numbers, so that it can be written as JSON and used again without the library that fitted it.
 """
 
 from __future__ import annotations

@@ -16,18 +16,30 @@ nested
 
 Raw outputs of different models differ in location and scale, so each model's scores are standardised by the
 mean and SD of its own training patients before they are put side by side.
+
+Every score travels with the names of the models that made it, ``DL without 0`` for example. The audit
+(`rps_utils.ledger`) asks of each of them whom it had seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import NamedTuple
 
 import pandas as pd
 from joblib import Parallel, delayed
 
 LeftOut = tuple[int, ...]
+UNNAMED = "an unnamed model"  # of scores without provenance; no ledger knows it, so the audit objects
+
+
+class MadeScore(NamedTuple):
+    """Risk scores and, beside each, the names of the fitted models that made it, joined by ``+``."""
+
+    risk: pd.Series
+    made_by: pd.Series
 
 
 @dataclass(frozen=True)
@@ -42,12 +54,30 @@ class FittedScores:
         Scores of the validation patients.
     nested : dict of int to pandas.Series
         For each outer fold, the scores of the training patients outside it.
+    made_by : dict
+        Kind, or outer fold of nested scores, to a Series of names of the models that made the scores.
     """
 
     apparent: pd.Series
     cross_fitted: pd.Series
     validation: pd.Series
     nested: dict[int, pd.Series]
+    made_by: dict[str | int, pd.Series] = field(default_factory=dict)
+
+    def part(self, kind: str | int) -> MadeScore:
+        """Return the scores of a kind, or the nested ones of an outer fold, with the names of their makers."""
+        risk = self.nested[kind] if isinstance(kind, int) else getattr(self, kind)
+        return MadeScore(risk, self.made_by.get(kind, pd.Series(UNNAMED, index=risk.index)))
+
+
+def object_name(model: str, left_out: LeftOut) -> str:
+    """Name a fitted model by what it left out: ``DL without 0,1``, or ``DL from all``."""
+    return f"{model} without {','.join(map(str, left_out))}" if left_out else f"{model} from all"
+
+
+def cox_name(model: str) -> str:
+    """Name the Cox models of a row of the score table: they turn an image score into LRFS, or fuse it."""
+    return f"{model} Cox"
 
 
 def leave_out_sets(folds: int, whole: bool = True) -> list[LeftOut]:
@@ -134,7 +164,7 @@ def score_left_out(
     return {left_out: standardise(r, ids) for left_out, ids, r in zip(left_out_sets, learning, raw, strict=True)}
 
 
-def assemble(cohort: pd.DataFrame, scores: Mapping[LeftOut, pd.Series]) -> FittedScores:
+def assemble(cohort: pd.DataFrame, scores: Mapping[LeftOut, pd.Series], model: str = "image model") -> FittedScores:
     """Put together apparent, cross-fitted, validation and nested scores.
 
     Parameters
@@ -144,34 +174,48 @@ def assemble(cohort: pd.DataFrame, scores: Mapping[LeftOut, pd.Series]) -> Fitte
     scores : mapping
         Left-out set to standardised risk of every patient. Without ``()``, apparent and validation scores
         are the mean over those fold models that saw, respectively could not have seen, the patient.
+    model : str
+        Name of the family, ``DL`` for example; its members are named by `object_name`.
 
     Returns
     -------
     FittedScores
     """
     fold = cohort.loc[cohort["split"] == "training"].set_index("patient_id")["fold"].astype(int)
-    folds = sorted(fold.unique())
-    table = pd.DataFrame({k: scores[(k,)] for k in folds})
-    own = pd.DataFrame({k: fold == k for k in folds})
-    training = table.loc[fold.index]
-    validation_ids = cohort.loc[cohort["split"] == "validation", "patient_id"]
-    everyone = scores.get((), table.mean(axis=1))
+    folds = [int(k) for k in sorted(fold.unique())]
+    new = pd.Index(cohort.loc[cohort["split"] == "validation", "patient_id"])
+    used = {
+        "apparent": _each(fold.index, lambda i: [(k,) for k in folds if k != fold[i]], () in scores),
+        "cross_fitted": _each(fold.index, lambda i: [(fold[i],)]),
+        "validation": _each(new, lambda _: [(k,) for k in folds], () in scores),
+        **{k: _each(fold[fold != k].index, lambda i, k=k: [tuple(sorted((k, fold[i])))]) for k in folds},
+    }
+    made = {kind: _score_by(scores, sets, model) for kind, sets in used.items()}
     return FittedScores(
-        apparent=everyone[fold.index] if () in scores else training.mask(own).mean(axis=1),
-        cross_fitted=training.where(own).sum(axis=1),
-        validation=everyone[validation_ids],
-        nested={k: _nested_scores(fold, k, scores) for k in folds},
+        *(made[kind].risk for kind in ("apparent", "cross_fitted", "validation")),
+        nested={k: made[k].risk for k in folds},
+        made_by={kind: score.made_by for kind, score in made.items()},
     )
 
 
-def _nested_scores(fold: pd.Series, outer: int, scores: Mapping[LeftOut, pd.Series]) -> pd.Series:
-    inner = fold[fold != outer]
-    return pd.concat([scores[tuple(sorted((outer, k)))][ids.index] for k, ids in inner.groupby(inner)])[inner.index]
+def _each(patients: pd.Index, choose: Callable[[str], list[LeftOut]], whole: bool = False) -> pd.Series:
+    """Return for each patient the models to be used; the one of all training patients if `whole`."""
+    return pd.Series([[()] if whole else choose(i) for i in patients], index=patients, dtype=object)
+
+
+def _score_by(scores: Mapping[LeftOut, pd.Series], used: pd.Series, model: str) -> MadeScore:
+    risk = [sum(scores[left_out][i] for left_out in sets) / len(sets) for i, sets in used.items()]
+    names = ["+".join(object_name(model, left_out) for left_out in sets) for sets in used]
+    return MadeScore(pd.Series(risk, used.index, float), pd.Series(names, used.index, object))
 
 
 def nested_table(fitted: FittedScores) -> pd.DataFrame:
-    """Return the nested scores as a table: ``patient_id, outer_fold, risk``."""
-    rows = [pd.DataFrame({"patient_id": s.index, "outer_fold": k, "risk": s.values}) for k, s in fitted.nested.items()]
+    """Return the nested scores as a table: ``patient_id, outer_fold, risk, made_by``."""
+    parts = {k: fitted.part(k) for k in fitted.nested}
+    rows = [
+        pd.DataFrame({"patient_id": risk.index, "outer_fold": k, "risk": risk.values, "made_by": names.values})
+        for k, (risk, names) in parts.items()
+    ]
     return pd.concat(rows, ignore_index=True)
 
 
@@ -181,10 +225,21 @@ def fitted_scores(scores: pd.DataFrame, nested: pd.DataFrame) -> FittedScores:
     Parameters
     ----------
     scores : DataFrame
-        Score table of one model: ``patient_id, kind, risk``.
+        Score table of one model: ``patient_id, kind, risk`` and, if known, ``made_by``.
     nested : DataFrame
-        ``patient_id, outer_fold, risk``.
+        ``patient_id, outer_fold, risk`` and, if known, ``made_by``.
     """
-    by_kind = {kind: rows.set_index("patient_id")["risk"] for kind, rows in scores.groupby("kind")}
-    by_fold = {int(k): rows.set_index("patient_id")["risk"] for k, rows in nested.groupby("outer_fold")}
-    return FittedScores(by_kind["apparent"], by_kind["cross_fitted"], by_kind["validation"], by_fold)
+    parts = {**dict(list(scores.groupby("kind"))), **{int(k): rows for k, rows in nested.groupby("outer_fold")}}
+    parts = {kind: rows.set_index("patient_id") for kind, rows in parts.items()}
+    return FittedScores(
+        *(parts[kind]["risk"] for kind in ("apparent", "cross_fitted", "validation")),
+        nested={kind: rows["risk"] for kind, rows in parts.items() if isinstance(kind, int)},
+        made_by={kind: _makers_of_risk(rows) for kind, rows in parts.items() if "made_by" in rows},
+    )
+
+
+def _makers_of_risk(rows: pd.DataFrame) -> pd.Series:
+    """Leave out the Cox model that turned the score into LRFS: it had no part in the risk."""
+    own = tuple(f"{cox_name(model)} " for model in set(rows.get("model", ())))
+    names = rows["made_by"].fillna(UNNAMED).str.split("+")
+    return names.map(lambda makers: "+".join(name for name in makers if not name.startswith(own)))

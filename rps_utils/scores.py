@@ -14,6 +14,7 @@ from rps_utils.files import read_csv
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
 READY_MADE = "risk_"
+MADE_BY = "made_by"
 
 
 class ScoreTableError(ValueError):
@@ -32,7 +33,12 @@ def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
 
 
 def score_rows(
-    cohort: pd.DataFrame, model: str, kind: str, risk: pd.Series, lrfs: pd.DataFrame | None = None
+    cohort: pd.DataFrame,
+    model: str,
+    kind: str,
+    risk: pd.Series,
+    lrfs: pd.DataFrame | None = None,
+    made_by: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Make the rows of one model and kind.
 
@@ -46,6 +52,9 @@ def score_rows(
         Risk score by ``patient_id`` (higher = earlier recurrence).
     lrfs : DataFrame, optional
         Predicted LRFS probability by ``patient_id``, one column a landmark, named by `lrfs_column`.
+    made_by : Series, optional
+        By ``patient_id``, the names of the fitted objects that made the row, joined by ``+``; the audit asks
+        whom they had seen. The last column.
 
     Returns
     -------
@@ -54,7 +63,13 @@ def score_rows(
     """
     rows = cohort.set_index("patient_id").loc[risk.index, ["split", "time_months", "event"]].reset_index()
     rows = rows.assign(model=model, kind=kind, risk=risk.to_numpy())
-    return rows if lrfs is None else rows.join(lrfs.loc[risk.index].reset_index(drop=True))
+    rows = rows if lrfs is None else rows.join(lrfs.loc[risk.index].reset_index(drop=True))
+    return rows if made_by is None else rows.assign(**{MADE_BY: made_by[risk.index].to_numpy()})
+
+
+def ready_made_name(model: str) -> str:
+    """Name the object behind a ready-made score, as the ledger knows it."""
+    return f"ready-made {model}".replace("+", " and ")
 
 
 def ready_made_scores(cohort: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +81,10 @@ def ready_made_scores(cohort: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for column in [c for c in cohort.columns if c.startswith(READY_MADE)]:
         for split, kind in (("training", "cross_fitted"), ("validation", "validation")):
-            rows = cohort.loc[cohort["split"] == split].set_index("patient_id")
-            tables.append(score_rows(cohort, column.removeprefix(READY_MADE), kind, rows[column].astype(float)))
+            risk = cohort.loc[cohort["split"] == split].set_index("patient_id")[column].astype(float)
+            model = column.removeprefix(READY_MADE)
+            made_by = pd.Series(ready_made_name(model), risk.index)
+            tables.append(score_rows(cohort, model, kind, risk, made_by=made_by))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -77,7 +94,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>``.
+        CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` and
+        ``made_by``.
         ``time_months`` may be in any unit, as long as landmarks and tau are in the same.
 
     Returns
@@ -164,6 +182,8 @@ def merge_scores(paths: Sequence[str | Path]) -> pd.DataFrame:
     """Stack checked score tables; columns ``lrfs_<t>`` that a model does not give stay empty."""
     tables = [read_scores(path) for path in paths]
     merged = pd.concat(tables, ignore_index=True)
+    last = [c for c in merged.columns if c == MADE_BY]
+    merged = merged[[c for c in merged.columns if c != MADE_BY] + last]
     faults = check_scores(merged)
     if faults:
         raise ScoreTableError("the models' tables do not fit together\n" + "\n".join(faults))
