@@ -94,7 +94,7 @@ def cutoffs(scores: pd.DataFrame, table: pd.DataFrame) -> list[Learned]:
         ``model, kind, learned_from``: the kind of score from which each cut-off was taken.
     """
     entries = []
-    for row in table[(table["kind"] == "validation") & table["learned_from"].astype(bool)].itertuples():
+    for row in table[(table["kind"] == "validation") & table["learned_from"].fillna("").astype(bool)].itertuples():
         used = scores[(scores["model"] == row.model) & (scores["kind"] == row.learned_from)].set_index("patient_id")
         makers = score_makers(used[MADE_BY].fillna("")) if MADE_BY in used else {}
         entries.append(Learned(cutoff_name(row.model), "cut-off", list(used.index), {name: [] for name in makers}))
@@ -140,6 +140,11 @@ def lineage(name: str, ledger: Mapping[str, Learned]) -> dict[str, list[str]]:
 # ---------------------------------------------------------------- audit
 
 
+def can_audit(run: str | Path) -> bool:
+    """Tell whether a run folder holds what the audit reads."""
+    return all((Path(run) / name).exists() for name in ("cohort.csv", "scores.csv", "ledger"))
+
+
 def audit(run: str | Path) -> list[str]:
     """Look for anything that judged a patient it had seen.
 
@@ -159,8 +164,8 @@ def audit(run: str | Path) -> list[str]:
         The folder has no cohort, scores or ledger: scores from elsewhere cannot be audited.
     """
     run = Path(run)
-    if not (run / "ledger").is_dir():
-        raise FileNotFoundError(f"{run / 'ledger'} does not exist: scores made elsewhere cannot be audited")
+    if not can_audit(run):
+        raise FileNotFoundError(f"{run} has no cohort.csv, scores.csv and ledger: scores made elsewhere prove nothing")
     cohort, scores, ledger = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv"), read_ledger(run)
     return [
         *_unrecorded(run, scores, ledger),

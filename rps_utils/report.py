@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from rps_utils.evaluation import KINDS, interval_text, p_text, wide
 from rps_utils.files import read_csv, read_json, write_text
+from rps_utils.ledger import audit, can_audit, verdict
 
 # Ren et al., Frontiers in Medicine 2026, from the abstract, which is all that is open. Training values are taken
 # to be apparent ones: the abstract does not mention cross-validation. RSCM: no number in the abstract.
@@ -37,13 +38,13 @@ PAPER_LOGRANK = {"training": "< 0.0001", "validation": "0.012"}
 
 NOT_REPORTED = pd.DataFrame(
     [
-        ("network", "small 3-D convolutional network, group norm, trained from scratch", "network, width, epochs"),
-        ("input", "tumour in its surroundings on a grid of fixed size and spacing", "patch_mm, spacing_mm, channels"),
-        ("augmentation", "orientations of the cube, small shifts, contrast", "orientations, max_shift"),
-        ("loss", "Cox partial likelihood in batches that hold events", "batch_size, learning_rate, weight_decay"),
-        ("scores for the fusion", "cross-fitted over folds of the training patients", "folds"),
-        ("radiomics software", "pyradiomics on images resampled beforehand", "image_types, bin_width"),
-        ("feature selection", "inside each fold, then LASSO-Cox", "max_features, max_correlation"),
+        ("network", "small 3-D convolutional network trained from scratch; others by name", "network"),
+        ("input", "tumour and its surroundings on a coarse grid around it", "crop_spacing_mm, patch_voxels, patch_spacing_mm"),
+        ("augmentation", "orientations, small shifts, contrast and noise; see notebook 02", ""),
+        ("loss", "Cox partial likelihood in batches that hold events", "epochs, batch_size, learning_rate, weight_decay"),
+        ("scores for the fusion", "cross-fitted over folds of the training patients", "folds, seeds_per_fold"),
+        ("radiomics software", "pyradiomics on images resampled beforehand", "image_types, log_sigma_mm, bin_width"),
+        ("feature selection", "inside each fold, then LASSO-Cox", "max_correlation, max_features"),
         ("clinical factors", "those of published nomograms", "clinical_columns"),
         ("fusion", "Cox model on image score and clinical factors", "ridge"),
         ("landmark times", "one, three and five years", "landmarks, tau"),
@@ -176,8 +177,8 @@ SECTIONS = [
         "What the transforms do to a patient and to the score.",
         ("augmentation",),
     ),
-    Section("03", "Deep learning", "The network, its training and its scores.", ("deep_learning", "networks")),
-    Section("04", "Radiomics", "Handcrafted features, their selection and their score.", ("radiomics", "selection")),
+    Section("03", "Deep learning", "The network, its training and its scores.", ("dl_",)),
+    Section("04", "Radiomics", "Handcrafted features, their selection and their score.", ("radiomics",)),
     Section(
         "05",
         "Clinical Cox model",
@@ -386,6 +387,7 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
         counts=_counts(run),
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
         whole_study=(run / "cohort.csv").is_file(),
+        audit=_audit_lines(run),
         parameters=page_table(parameter_table(record.get("parameters", {})), "Parameters of the notebooks."),
         choices=page_table(NOT_REPORTED, "What the abstract does not report, and what was chosen."),
         sections=sections,
@@ -398,6 +400,14 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
     return write_text(page, run / "report.html")
+
+
+def _audit_lines(run: Path) -> list[str]:
+    """Return the verdict of the audit and its findings; nothing where scores came from elsewhere."""
+    if not can_audit(run):
+        return []
+    findings = audit(run)
+    return [verdict(run, findings), *findings]
 
 
 def _counts(run: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import draw_cohort
 
-from rps_utils import cli, crossfit, evaluation, fusion, ledger
+from rps_utils import cli, crossfit, evaluation, fusion, ledger, report
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.scores import merge_scores, ready_made_scores
 
@@ -303,7 +303,15 @@ def test_command_reports_by_its_exit_status(run, honest, capsys, tmp_path):
     assert statuses == [0, 1, 1]
     printed = capsys.readouterr()
     assert f"{run}: 5 findings; scores above may be too good" in printed.out
-    assert "scores made elsewhere cannot be audited" in printed.err
+    assert "scores made elsewhere prove nothing" in printed.err
+
+
+def test_the_report_shows_the_verdict(run):
+    write_csv(evaluation.discrimination_rows(read_csv(run / "scores.csv"), 36, 20), run / "metrics.csv")
+    assert "nothing that is recorded saw" in report.write_report(run).read_text(encoding="utf-8")
+    selected_on_all_training_patients(run)
+    page = report.write_report(run).read_text(encoding="utf-8")
+    assert "5 findings; scores above may be too good" in page and "a feature selection that had seen them" in page
 
 
 FAULTS = {
