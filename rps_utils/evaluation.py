@@ -504,8 +504,9 @@ def interval_text(value: float, low: float, high: float, digits: int = 2) -> str
     """Write ``0.75 (0.60 to 0.88)``; a dash where the value is missing, no bracket where the interval is."""
     if not np.isfinite(value):
         return "–"
-    text = f"{value:.{digits}f}"
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if np.isfinite([low, high]).all() else text
+    # Adding zero turns a rounded -0.0 into 0.0.
+    text, *limits = (f"{round(number, digits) + 0.0:.{digits}f}" for number in (value, low, high))
+    return f"{text} ({limits[0]} to {limits[1]})" if np.isfinite([low, high]).all() else text
 
 
 def p_text(p: float) -> str:

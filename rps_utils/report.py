@@ -39,9 +39,17 @@ PAPER_LOGRANK = {"training": "< 0.0001", "validation": "0.012"}
 NOT_REPORTED = pd.DataFrame(
     [
         ("network", "small 3-D convolutional network trained from scratch; others by name", "network"),
-        ("input", "tumour and its surroundings on a coarse grid around it", "crop_spacing_mm, patch_voxels, patch_spacing_mm"),
+        (
+            "input",
+            "tumour and its surroundings on a coarse grid around it",
+            "crop_spacing_mm, patch_voxels, patch_spacing_mm",
+        ),
         ("augmentation", "orientations, small shifts, contrast and noise; see notebook 02", ""),
-        ("loss", "Cox partial likelihood in batches that hold events", "epochs, batch_size, learning_rate, weight_decay"),
+        (
+            "loss",
+            "Cox partial likelihood in batches that hold events",
+            "epochs, batch_size, learning_rate, weight_decay",
+        ),
         ("scores for the fusion", "cross-fitted over folds of the training patients", "folds, seeds_per_fold"),
         ("radiomics software", "pyradiomics on images resampled beforehand", "image_types, log_sigma_mm, bin_width"),
         ("feature selection", "inside each fold, then LASSO-Cox", "max_correlation, max_features"),

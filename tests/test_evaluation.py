@@ -302,6 +302,7 @@ def test_tables_for_reading_keep_the_order_and_mark_gaps(scores):
 WORDS = {
     "value with interval": ((0.7491, 0.601, 0.878), "0.749 (0.601 to 0.878)"),
     "value alone": ((0.73, np.nan, np.nan), "0.730"),
+    "no minus zero": ((-1e-9, -0.1, 0.1), "0.000 (-0.100 to 0.100)"),
     "nothing": ((np.nan, np.nan, np.nan), "–"),
 }
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from test_evaluation import every_row, score_table
 
-from rps_utils import evaluation, figures, report
+from rps_utils import evaluation, figures, report, runs
 from rps_utils.files import write_csv, write_json
 
 
@@ -237,6 +237,12 @@ CELLS = {
 @pytest.mark.parametrize(("value", "text"), CELLS.values(), ids=CELLS)
 def test_cells(value, text):
     assert report.cell_text(value) == text
+
+
+def test_choices_name_parameters_that_notebooks_have():
+    known = {name for path in runs.NOTEBOOKS.glob("*.ipynb") for name in runs.default_parameters(path.stem)}
+    named = {name for names in report.NOT_REPORTED["parameters"] for name in names.split(", ") if name}
+    assert named <= known
 
 
 def test_parameters_are_listed_once_with_their_notebooks():
