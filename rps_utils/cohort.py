@@ -19,6 +19,8 @@ from rps_utils.images import (
     crop_paths,
     load_pair,
     longest_diameter_mm,
+    mask_corners,
+    tight_box,
     tumour_side,
     volume_ml,
     write_volume,
@@ -267,15 +269,17 @@ def prepare_patient(
     small_ct, small_mask = crop_isotropic(ct, labels, spacing, margin_mm)
     for volume, path in zip((small_ct, small_mask), crop_paths(crops, patient_id), strict=True):
         write_volume(volume, path)
+    box = tight_box(labels)
+    tumour = labels.box(box)
     return {
         "patient_id": patient_id,
         "matrix": " x ".join(map(str, ct.values.shape)),
         "spacing_in_plane_mm": round(float(ct.spacing[0]), 3),
         "slice_spacing_mm": round(float(ct.spacing[2]), 3),
         "side": tumour_side(ct, labels),
-        "volume_ml": round(volume_ml(labels), 1),
-        "longest_diameter_mm": round(longest_diameter_mm(labels), 1),
-        "median_hu": round(float(np.median(clip_hu(ct.values[labels.values != 0]))), 1),
+        "volume_ml": round(volume_ml(tumour), 1),
+        "longest_diameter_mm": round(longest_diameter_mm(tumour), 1),
+        "median_hu": round(float(np.median(clip_hu(ct.values[box][tumour.values != 0]))), 1),
         "crop": " x ".join(map(str, small_ct.values.shape)),
         "crop_spacing_mm": spacing,
         "crop_volume_ml": round(volume_ml(small_mask), 1),
@@ -286,11 +290,8 @@ def prepare_patient(
 
 def free_margin_mm(mask: Volume) -> float:
     """Return the least distance in mm from a mask to the border of its volume."""
-    gaps = []
-    for axis in range(3):
-        held = np.flatnonzero(mask.values.any(axis=tuple({0, 1, 2} - {axis})))
-        gaps.append(min(held[0], mask.values.shape[axis] - 1 - held[-1]) * mask.spacing[axis])
-    return float(min(gaps))
+    low, high = mask_corners(mask)
+    return float((np.minimum(low, np.array(mask.values.shape) - 1 - high) * mask.spacing).min())
 
 
 def prepare_cohort(

@@ -137,7 +137,8 @@ def clip_hu(values: np.ndarray) -> np.ndarray:
 
     Done before any interpolation or statistic, or the padding would bleed into its neighbours.
     """
-    return np.clip(values, AIR_HU, HIGHEST_HU).astype(np.float32, copy=False)
+    hu = np.array(values, np.float32)
+    return np.clip(hu, AIR_HU, HIGHEST_HU, out=hu)
 
 
 def apply_window(hu: np.ndarray, window: tuple[float, float] = (-160.0, 240.0)) -> np.ndarray:
@@ -174,6 +175,21 @@ def isotropic_grid(grid: Grid, spacing: float) -> Grid:
     return Grid(tuple(shape.tolist()), affine)
 
 
+def mask_corners(mask: Volume) -> np.ndarray:
+    """Return the least and the greatest index of a mask along each axis, shape (2, 3)."""
+    plane = mask.values.any(axis=0)
+    if not plane.any():
+        raise ValueError("the mask is empty: there is no tumour to study")
+    spans = [np.flatnonzero(plane.any(axis=other))[[0, -1]] for other in (1, 0)]
+    near = mask.values[:, spans[0][0] : spans[0][1] + 1, spans[1][0] : spans[1][1] + 1]
+    return np.transpose([np.flatnonzero(near.any(axis=(1, 2)))[[0, -1]], *spans])
+
+
+def tight_box(mask: Volume) -> tuple[slice, ...]:
+    """Return the index slices that just hold a mask."""
+    return tuple(slice(int(a), int(b) + 1) for a, b in mask_corners(mask).T)
+
+
 def box_around(grid: Grid, mask: Volume, margin_mm: float) -> tuple[slice, ...]:
     """Return the index slices of `grid` that hold the mask and a margin around it, cut at the grid's border.
 
@@ -186,9 +202,8 @@ def box_around(grid: Grid, mask: Volume, margin_mm: float) -> tuple[slice, ...]:
     margin_mm : float
         Kept free on every side where the image reaches so far.
     """
-    spans = [np.flatnonzero(mask.values.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     to_grid = np.linalg.inv(grid.affine) @ mask.affine
-    low, high = (to_grid[:3, :3] @ corner + to_grid[:3, 3] for corner in np.transpose(spans))
+    low, high = (to_grid[:3, :3] @ corner + to_grid[:3, 3] for corner in mask_corners(mask))
     margin = margin_mm / np.linalg.norm(grid.affine[:3, :3], axis=0)
     first = np.maximum(np.floor(low - margin) - 1, 0).astype(int)
     last = np.minimum(np.ceil(high + margin) + 2, grid.shape).astype(int)
@@ -303,28 +318,33 @@ def volume_ml(mask: Volume) -> float:
     return float((mask.values != 0).sum() * np.prod(mask.spacing) / 1000)
 
 
-def positions_mm(mask: Volume) -> np.ndarray:
-    """Return the centres of the mask's voxels in mm (RAS), one row each."""
-    return np.argwhere(mask.values) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+def centroid_mm(mask: Volume) -> np.ndarray:
+    """Return the centre of gravity of a mask in mm (RAS)."""
+    inside = mask.box(tight_box(mask))
+    counts = [inside.values.sum(axis=tuple({0, 1, 2} - {axis}), dtype=float) for axis in range(3)]
+    index = [np.average(np.arange(len(n)), weights=n) for n in counts]
+    return inside.affine[:3, :3] @ index + inside.affine[:3, 3]
 
 
 def longest_diameter_mm(mask: Volume) -> float:
     """Return the largest distance between two voxel centres of a mask, in mm (3-D)."""
-    shell = mask.values != 0
-    shell &= ~ndimage.binary_erosion(shell)
-    points = positions_mm(Volume(shell, mask.affine))
-    flat = len(points) < 5 or (np.ptp(np.argwhere(shell), axis=0) == 0).any()
-    corners = points if flat else points[ConvexHull(points).vertices]
+    inside = mask.values[tight_box(mask)] != 0
+    lines = np.argwhere(inside.any(axis=0))
+    along = inside[:, lines[:, 0], lines[:, 1]]
+    # Only the two ends of each line of voxels can be corners of the convex hull.
+    ends = [along.argmax(axis=0), len(along) - 1 - along[::-1].argmax(axis=0)]
+    points = np.concatenate([np.column_stack([end, lines]) for end in ends]) @ mask.affine[:3, :3].T
+    solid = len(points) > 4 and min(inside.shape) > 1
+    corners = points[ConvexHull(points).vertices] if solid else np.unique(points, axis=0)
     return float(pdist(corners).max()) if len(corners) > 1 else 0.0
 
 
 def midline_mm(ct: Volume, mask: Volume) -> float:
-    """Return the left-right position of the middle of the body, in mm (RAS), in the slices of the tumour.
+    """Return the left-right position of the middle of the body, in mm (RAS), in the middle slice of the tumour.
 
     The middle of the largest connected part above -300 HU: the body without the table.
     """
-    slices = np.flatnonzero(mask.values.any(axis=(0, 1)))
-    level = slices[len(slices) // 2]
+    level = int(mask_corners(mask)[:, 2].mean())
     parts, count = ndimage.label(ct.values[:, :, level] > BODY_HU)
     if not count:
         raise ValueError(f"slice {level} holds nothing above {BODY_HU:g} HU: is this a CT in HU?")
@@ -335,4 +355,4 @@ def midline_mm(ct: Volume, mask: Volume) -> float:
 
 def tumour_side(ct: Volume, mask: Volume) -> str:
     """Tell on which side of the middle of the body the tumour's centre lies: ``"left"`` or ``"right"``."""
-    return "right" if positions_mm(mask)[:, 0].mean() > midline_mm(ct, mask) else "left"
+    return "right" if centroid_mm(mask)[0] > midline_mm(ct, mask) else "left"
