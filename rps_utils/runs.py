@@ -42,7 +42,8 @@ PACKAGES = [
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
     "quick": {
-        "folds": 3,
+        "folds": 4,
+        "inner_folds": 3,
         "epochs": 3,
         "n_bootstrap": 200,
         "image_types": ["original"],
@@ -349,7 +350,17 @@ def main() -> None:
         write_run_record(run)
         write_report(run)
     else:
-        execute(asked.work, run, asked.n_jobs)
+        sys.exit(_execute_or_explain(asked.work, run, asked.n_jobs))
+
+
+def _execute_or_explain(name: str, run: Path, n_jobs: int) -> str | None:
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        execute(name, run, n_jobs)
+    except PapermillExecutionError as error:
+        return f"{name:24s} failed in cell {error.exec_count}: {error.ename}: {error.evalue}"
+    return None
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 
 pytestmark = pytest.mark.chain
 MODELS = {"DL", "Rad", "Clinical", "DLCM", "RSCM", "Oracle"}
-PATIENTS = 36
+PATIENTS = 48
 
 
 def rps(*arguments, expect=0):
