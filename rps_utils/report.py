@@ -282,20 +282,26 @@ def read_figures(run: Path, number: str) -> list[dict[str, str]]:
     return shown
 
 
-def cell_text(value: Any) -> str:
-    """Write a cell for reading: whole numbers plain, others with three decimals, tiny ones with a power of ten."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+def column_texts(column: pd.Series) -> list[str]:
+    """Write a column for reading: whole numbers plain, others with three decimals, tiny ones with a power of ten."""
+    if not pd.api.types.is_float_dtype(column):
+        return ["" if value is None or value is pd.NA or value != value else str(value) for value in column]
+    whole = (column.dropna() == column.dropna().round()).all()
+    return [_number_text(value, whole) for value in column]
+
+
+def _number_text(value: float, whole: bool) -> str:
+    if np.isnan(value):
         return ""
-    if isinstance(value, (int, np.integer, str)) or not isinstance(value, (float, np.floating)):
-        return str(value)
-    if value == round(value) and abs(value) < 1e6:
+    if whole:
         return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.0005 else f"{value:.1e}"
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:.1e}"
 
 
 def page_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
     """Return a table as texts: caption, header, rows (at most 200) and how many are left out."""
-    rows = [[cell_text(value) for value in row] for row in table.head(LONGEST_TABLE).itertuples(index=False)]
+    shown = table.head(LONGEST_TABLE)
+    rows = list(zip(*(column_texts(shown.iloc[:, i]) for i in range(shown.shape[1])), strict=True))
     header = [str(c).replace("_", " ") for c in table.columns]
     return {"caption": caption, "header": header, "rows": rows, "left_out": max(0, len(table) - LONGEST_TABLE)}
 

@@ -223,20 +223,19 @@ def test_log_rank_p_values_stand_beside_the_papers(run):
     assert table["model"].tolist() == ["paper, DL-score", "True", "Noise"]
 
 
-CELLS = {
-    "whole": (86.0, "86"),
-    "decimals": (0.74912, "0.749"),
-    "tiny": (0.00001234, "1.2e-05"),
-    "zero": (0.0, "0"),
-    "missing": (np.nan, ""),
-    "text": ("G2", "G2"),
-    "yes": (True, "True"),
+COLUMNS = {
+    "whole": ([86.0, np.nan], ["86", ""]),
+    "decimals": ([0.74912, 3.0, 0.0], ["0.749", "3.000", "0.000"]),
+    "tiny": ([0.00001234, 0.5], ["1.2e-05", "0.500"]),
+    "text": (["G2", None], ["G2", ""]),
+    "yes and no": ([True, False], ["True", "False"]),
+    "counts": ([3, 4], ["3", "4"]),
 }
 
 
-@pytest.mark.parametrize(("value", "text"), CELLS.values(), ids=CELLS)
-def test_cells(value, text):
-    assert report.cell_text(value) == text
+@pytest.mark.parametrize(("values", "texts"), COLUMNS.values(), ids=COLUMNS)
+def test_columns_are_written_for_reading(values, texts):
+    assert report.column_texts(pd.Series(values)) == texts
 
 
 def test_choices_name_parameters_that_notebooks_have():
