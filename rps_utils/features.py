@@ -234,7 +234,8 @@ class SelectionSettings:
     candidates : int
         So many features, the best in a univariable Cox score test, enter the LASSO.
     inner_folds, repeats : int
-        Inner cross-validation that chooses the penalty: event-stratified folds, dealt anew `repeats` times.
+        Inner cross-validation that chooses the penalty: event-stratified folds, dealt anew `repeats` times. Where
+        there are fewer events than folds, there are as many folds as events.
     rule : {"min", "1se"}
         The penalty with the least cross-validated deviance, or the strongest within one standard error of it.
     """
@@ -412,15 +413,21 @@ def cross_validated_deviance(
     Verweij & van Houwelingen, Stat Med 1993.
     """
     rows = []
+    folds = inner_folds(event, settings)
     for repeat in range(settings.repeats):
-        fold = stratified_folds(time, event, settings.inner_folds, [seed, 3, repeat])
-        for k in range(settings.inner_folds):
+        fold = stratified_folds(time, event, folds, [seed, 3, repeat])
+        for k in range(folds):
             learns = fold != k
             predictors = z @ lasso_path(z[learns], time[learns], event[learns], penalties)[1]
             gained = log_partial_likelihood(time, event, predictors)
             gained -= log_partial_likelihood(time[learns], event[learns], predictors[learns])
             rows.append(-2 * gained / event[~learns].sum())
     return np.array(rows)
+
+
+def inner_folds(event: np.ndarray, settings: SelectionSettings) -> int:
+    """Return the number of inner folds: as asked for, or one an event where these are fewer."""
+    return min(settings.inner_folds, int(event.sum()))
 
 
 def choose_penalty(deviance: np.ndarray, rule: str, folds: int) -> int:
@@ -459,12 +466,12 @@ def fit_radiomic_model(
     Raises
     ------
     ValueError
-        Fewer events than inner folds, or no feature varies.
+        Fewer than two events, or no feature varies.
     """
     settings = settings or SelectionSettings()
     time, event = outcome["time_months"].to_numpy(float), outcome["event"].to_numpy() == 1
-    if event.sum() < settings.inner_folds:
-        raise ValueError(f"{event.sum()} events for {settings.inner_folds} inner folds: lower inner_folds")
+    if event.sum() < 2:
+        raise ValueError(f"{event.sum()} events among {len(event)} patients: a score needs 2 at least; lower folds")
     names = varying_features(features)
     if not names:
         raise ValueError("no feature varies between the patients: were all extracted from one image?")
@@ -474,7 +481,7 @@ def fit_radiomic_model(
     chosen, _ = choose_candidates(z, time, event, settings.correlation, settings.candidates)
     penalties, paths = lasso_path(z[:, chosen], time, event)
     deviance = cross_validated_deviance(z[:, chosen], time, event, penalties, settings, seed)
-    place, note = choose_penalty(deviance, settings.rule, settings.inner_folds), ""
+    place, note = choose_penalty(deviance, settings.rule, inner_folds(event, settings)), ""
     if not paths[:, place].any():
         place = int(np.flatnonzero(paths.any(axis=0))[0])
         note = "cross-validation preferred no feature: the strongest penalty with any was taken"

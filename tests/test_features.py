@@ -365,9 +365,17 @@ def test_model_refuses_what_it_cannot_score():
         model.risk(table.assign(**{model.features[0]: np.nan}))
 
 
+@pytest.mark.parametrize("events", [2, 3, 7])
+def test_few_patients_still_give_a_score_that_ranks(events):
+    table, outcome, _ = draw_radiomics(9)
+    model = fit_radiomic_model(table, outcome.assign(event=[1] * events + [0] * (9 - events)))
+    assert np.isfinite(model.risk(table)).all()
+    assert np.ptp(model.risk(table)) > 0
+
+
 def test_fitting_needs_events_and_variation():
     table, outcome, _ = draw_radiomics()
-    with pytest.raises(ValueError, match="0 events for 5 inner folds: lower inner_folds"):
+    with pytest.raises(ValueError, match="0 events among 86 patients: a score needs 2 at least"):
         fit_radiomic_model(table, outcome.assign(event=0))
     with pytest.raises(ValueError, match="no feature varies"):
         fit_radiomic_model(table[["c"]], outcome)
