@@ -43,7 +43,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
     "quick": {
         "folds": 4,
-        "inner_folds": 3,
+        "comparison_epochs": 2,
         "epochs": 3,
         "n_bootstrap": 200,
         "image_types": ["original"],
