@@ -394,6 +394,8 @@ def net_benefit_rows(scores: pd.DataFrame, landmarks: Sequence[float], threshold
 def _net_benefit(part: Slice, landmark: float, threshold: float) -> Estimate:
     row = metrics.net_benefit(*part.follow_up, 1 - part.lrfs(landmark), landmark, [threshold]).iloc[0]
     positive = int(row["n_positive"])
+    if np.isnan(row["net_benefit"]):
+        return undefined(f"the {positive} of {len(part.rows)} above the threshold are not followed to {landmark:g}")
     few = min(positive, len(part.rows) - positive) < FEWEST_IN_GROUP
     note = f"{positive} of {len(part.rows)} above the threshold" if few else ""
     return Estimate(float(row["net_benefit"]), np.nan, np.nan, note)

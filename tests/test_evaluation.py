@@ -207,6 +207,13 @@ def test_net_benefit_marks_thresholds_with_few_patients_on_a_side(scores):
     assert one(rows, kind="validation")["metric"] == "net_benefit_0.3"
 
 
+def test_net_benefit_needs_follow_up_of_those_above_the_threshold(scores):
+    part = scores[(scores["kind"] == "validation") & (scores["model"] == "True")]
+    lost = part.assign(lrfs_36=np.where(part["time_months"] < 36, 0.2, 0.9), event=0)
+    row = one(evaluation.net_benefit_rows(lost, [36], [0.5]))
+    assert np.isnan(row["value"]) and "are not followed to 36" in row["note"]
+
+
 def test_validation_takes_its_cutoff_from_cross_fitted_training_scores(scores):
     shifted = scores.assign(risk=scores["risk"] + 10 * (scores["kind"] == "apparent"))
     cutoffs = evaluation.training_cutoffs(shifted).set_index(["model", "kind"])
