@@ -210,7 +210,7 @@ def test_net_benefit_marks_thresholds_with_few_patients_on_a_side(scores):
 def test_net_benefit_needs_follow_up_of_those_above_the_threshold(scores):
     part = scores[(scores["kind"] == "validation") & (scores["model"] == "True")]
     lost = part.assign(lrfs_36=np.where(part["time_months"] < 36, 0.2, 0.9), event=0)
-    row = one(evaluation.net_benefit_rows(lost, [36], [0.5]))
+    row = evaluation.net_benefit_rows(lost, [36], [0.5]).iloc[0]
     assert np.isnan(row["value"]) and "are not followed to 36" in row["note"]
 
 
