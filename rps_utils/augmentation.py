@@ -48,9 +48,9 @@ class Augmentation:
 
     orientations: str = "lateral_axis_kept"
     shift_voxels: int = 2
-    contrast: float = 0.1
-    brightness: float = 0.05
-    noise: float = 0.05
+    contrast: float = 0.05
+    brightness: float = 0.02
+    noise: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation("none", 0, 0.0, 0.0, 0.0)
