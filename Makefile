@@ -22,8 +22,9 @@ install: $(VENV)/installed ## make .venv and install everything
 
 $(VENV)/installed: pyproject.toml | prerequisites
 	"$(PYTHON)" -m venv $(VENV)
+	@echo 'installing the pinned packages into $(VENV): one to a few minutes'
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 reproduce: install ## run the whole study at the paper's size (115 synthetic patients) into runs/default
