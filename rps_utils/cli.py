@@ -106,12 +106,17 @@ def check_command(asked: argparse.Namespace) -> int:
 
 
 def audit_command(asked: argparse.Namespace) -> int:
-    """Audit the ledger of a run."""
+    """Audit the ledger of a run, then refit its Cox models with the outcomes of those judged exchanged."""
+    from rps_utils.fusion import blind_refits, refit_plans
     from rps_utils.ledger import audit, verdict
 
-    findings = audit(asked.run)
-    print("\n".join([*findings, f"{asked.run}: {verdict(asked.run, findings)}"]))
-    return 1 if findings else 0
+    findings, plans = audit(asked.run), refit_plans(asked.run)
+    moved = blind_refits(asked.run, plans)
+    print("\n".join([*findings, *moved, f"{asked.run}: {verdict(asked.run, findings)}"]))
+    if plans and not moved:
+        names = ", ".join(plan.model for plan in plans)
+        print(f"{names}: refitted with the outcomes of those judged exchanged, they give the scores of scores.csv")
+    return 1 if findings or moved else 0
 
 
 def run_command(asked: argparse.Namespace) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from rps_utils.cox import CoxModel, Design, fit_cox, learn_design
-from rps_utils.crossfit import FittedScores, LeftOut, MadeScore, cox_name, learning_patients, object_name
+from rps_utils.crossfit import FittedScores, LeftOut, MadeScore, cox_name, fitted_scores, learning_patients, object_name
+from rps_utils.files import read_csv, read_json
 from rps_utils.ledger import Learned, score_makers
-from rps_utils.scores import score_rows
+from rps_utils.scores import read_scores, score_rows
 
 
 @dataclass(frozen=True)
@@ -143,3 +145,61 @@ def _judge(
     if score:
         names = score.made_by[matrix.index] + "+" + names
     return score_rows(rows, fitted.plan.model, kind, risk, fitted.model.lrfs(matrix, landmarks), names)
+
+
+FUSED = {"Clinical": "", "DLCM": "DL", "RSCM": "Rad"}  # model to the image model whose score it takes
+
+
+def swap_outcomes(cohort: pd.DataFrame, patients: pd.Series) -> pd.DataFrame:
+    """Return the cohort with the outcomes of the marked patients exchanged among them, in reverse order."""
+    swapped = cohort.copy()
+    outcome = ["time_months", "event"]
+    swapped.loc[patients, outcome] = cohort.loc[patients, outcome].to_numpy()[::-1]
+    return swapped
+
+
+def moved_by_own_outcomes(
+    cohort: pd.DataFrame, plan: FusionPlan, image: FittedScores | None, stored: pd.DataFrame, tolerance: float = 1e-6
+) -> Iterator[str]:
+    """Refit a model with the outcomes of those judged exchanged, and report every group whose scores move.
+
+    This proves by experiment what the ledger states: nothing below it is trusted, neither names nor ids. It also
+    shows that the stored scores are those that the code makes.
+
+    Parameters
+    ----------
+    cohort, plan, image
+        As for `cox_scores`.
+    stored : DataFrame
+        Score rows of the model.
+    tolerance : float
+        Largest difference of a log hazard that is taken for rounding.
+    """
+    judged = stored[stored["kind"] != "apparent"].set_index("patient_id")["risk"]
+    groups = cohort["fold"].map("fold {:g}".format).where(cohort["split"] == "training", "validation")
+    for group in sorted(groups.unique()):
+        rows, _ = cox_scores(swap_outcomes(cohort, groups == group), plan, image, [])
+        again = rows[rows["kind"] != "apparent"].set_index("patient_id")["risk"]
+        own = pd.Index(cohort.loc[groups == group, "patient_id"])
+        change = (again[own] - judged.reindex(own)).abs().max(skipna=False)
+        if not change <= tolerance:
+            yield f"{plan.model}, {group}: scores move by {change:.2g} when the outcomes of those judged are exchanged"
+
+
+def refit_plans(run: str | Path) -> list[FusionPlan]:
+    """Return the plans of the Cox models that a run has fitted; none where it tells no parameters."""
+    path = Path(run) / "parameters.json"
+    chosen = read_json(path)["parameters"].get("06_fusion") if path.is_file() else None
+    return [FusionPlan(model, chosen["clinical_columns"], chosen["ridge"]) for model in FUSED] if chosen else []
+
+
+def blind_refits(run: str | Path, plans: Sequence[FusionPlan]) -> list[str]:
+    """Apply `moved_by_own_outcomes` to the Cox models of a run folder and return its findings."""
+    run = Path(run)
+    cohort, scores = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv")
+    findings = []
+    for plan in plans:
+        tables = [run / "scores" / f"{FUSED[plan.model]}{end}.csv" for end in ("", "_nested")]
+        image = fitted_scores(*(read_csv(path) for path in tables)) if FUSED[plan.model] else None
+        findings += moved_by_own_outcomes(cohort, plan, image, scores[scores["model"] == plan.model])
+    return findings

@@ -98,7 +98,10 @@ def honest(tmp_path_factory):
     ledger.record(run, "ready_made", ledger.ready_made(ready_made))
     write_csv(ready_made, run / "scores" / "ready_made.csv")
     write_cox(run, "Clinical", None, ["age", "grade"])
-    write_cox(run, "DLCM", read_image(run), ["age", "grade"])
+    for name, image in (("DLCM", "DL"), ("RSCM", "Rad")):
+        write_cox(run, name, read_image(run, image), ["age", "grade"])
+    chosen = {"clinical_columns": ["age", "grade"], "ridge": 0.1}
+    write_json({"parameters": {"06_fusion": chosen}}, run / "parameters.json")
     write_images(run, cohort)
     write_cards(run, cohort)
     write_cutoffs(run)
@@ -114,7 +117,7 @@ def test_an_honest_run_passes(honest):
     assert ledger.audit(honest) == []
     scores = read_csv(honest / "scores.csv")
     assert scores.columns[-1] == "made_by" and scores["made_by"].notna().all()
-    assert "nothing that is recorded saw a patient it judged (4" in ledger.verdict(honest, [])
+    assert "nothing that is recorded saw a patient it judged (5" in ledger.verdict(honest, [])
 
 
 def change_entries(run, family, change):
@@ -296,13 +299,15 @@ def test_the_ledger_tells_whose_outcomes_can_move_a_score(cohort):
 def test_command_reports_by_its_exit_status(run, honest, capsys, tmp_path):
     statuses = []
     selected_on_all_training_patients(run)
+    (run / "parameters.json").unlink()  # nothing to refit with: quicker
     for folder in (honest, run, tmp_path / "nowhere"):
         with pytest.raises(SystemExit) as stop:
             cli.main(["audit", str(folder)])
         statuses.append(stop.value.code)
     assert statuses == [0, 1, 1]
     printed = capsys.readouterr()
-    assert f"{run}: 5 findings; scores above may be too good" in printed.out
+    assert f"{run}: 10 findings; scores above may be too good" in printed.out
+    assert "Clinical, DLCM, RSCM: refitted with the outcomes of those judged exchanged" in printed.out
     assert "scores made elsewhere prove nothing" in printed.err
 
 
@@ -311,7 +316,22 @@ def test_the_report_shows_the_verdict(run):
     assert "nothing that is recorded saw" in report.write_report(run).read_text(encoding="utf-8")
     selected_on_all_training_patients(run)
     page = report.write_report(run).read_text(encoding="utf-8")
-    assert "5 findings; scores above may be too good" in page and "a feature selection that had seen them" in page
+    assert "10 findings; scores above may be too good" in page and "a feature selection that had seen them" in page
+
+
+def test_refits_find_what_a_lying_ledger_hides(run):
+    """Apparent scores are sold as cross-fitted; ids and names in the ledger stay those of an honest run."""
+    plans = [plan for plan in fusion.refit_plans(run) if plan.model == "DLCM"]
+    assert fusion.blind_refits(run, plans) == []
+    scores = read_csv(run / "scores.csv")
+    apparent = scores[scores["kind"] == "apparent"].set_index(["model", "patient_id"])["risk"]
+    sold = (scores["model"] == "DLCM") & (scores["kind"] == "cross_fitted") & (scores["patient_id"] != "P000")
+    scores.loc[sold, "risk"] = apparent["DLCM"][scores.loc[sold, "patient_id"]].to_numpy()
+    write_csv(scores, run / "scores.csv")
+    assert ledger.audit(run) == []
+    findings = fusion.blind_refits(run, plans)
+    assert [finding.split(":")[0] for finding in findings] == ["DLCM, fold 0", "DLCM, fold 1", "DLCM, fold 2"]
+    assert "when the outcomes of those judged are exchanged" in findings[0]
 
 
 FAULTS = {
