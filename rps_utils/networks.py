@@ -40,7 +40,7 @@ class RegionNetwork(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        widths: Sequence[int] = (8, 16),
+        widths: Sequence[int] = (16, 32),
         mask_channel: int = 1,
         rim_channel: int = -1,
         gradient: bool = True,

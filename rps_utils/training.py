@@ -66,7 +66,7 @@ class TrainingSettings:
     weights: str | None = None
     epochs: int = 30
     batch_size: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
     seeds_per_fold: int = 1
