@@ -33,7 +33,7 @@ reproduce: install ## run the whole study at the paper's size (115 synthetic pat
 test: install ## lint, unit tests, and the chain of notebooks on a small synthetic cohort
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lab: install ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb

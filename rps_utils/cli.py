@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     _describe_phantom(commands)
     _describe_run(commands)
     _describe_evaluate(commands)
+    _describe_study(commands)
     check = _command(commands, "check", check_command, "check a manifest and every file it names")
     check.add_argument("manifest", type=Path)
     audit = _command(commands, "audit", audit_command, "look for anything that judged a patient it had seen")
@@ -70,6 +71,27 @@ def _describe_evaluate(commands) -> None:  # noqa: ANN001
     _parameter_options(evaluate)
 
 
+def _describe_study(commands) -> None:  # noqa: ANN001
+    from rps_utils.phantom_patients import VARIANTS
+
+    study = commands.add_parser("study", help="try the pipeline on many synthetic cohorts whose truth is known")
+    parts = study.add_subparsers(required=True, metavar="STUDY")
+    many = _command(parts, "replicates", replicates_command, "run the models on many cohorts drawn from one pool")
+    many.add_argument("--variant", nargs="+", choices=sorted(VARIANTS), default=["null"])
+    many.add_argument("--count", type=int, default=20, help="replicates of each variant")
+    many.add_argument("--patients", type=int, default=115, help="training and validation together")
+    many.add_argument("--folds", type=int, default=5)
+    many.add_argument("--epochs", type=int, default=0, help="of the networks; 0 leaves out DL and DLCM")
+    many.add_argument("--reserve", type=int, default=200, help="patients on whom the true C is approximated")
+    many.add_argument("--seed", type=int, default=2026)
+    many.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "pool", metavar="DIR")
+    many.add_argument("--pool-patients", type=int, default=600)
+    power = _command(parts, "power", power_command, "what difference of C do validation sets of several sizes detect")
+    for command in (many, power):
+        command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a finished part is kept")
+        command.add_argument("--cores", type=int, default=os.cpu_count())
+
+
 def _parameter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-p", dest="asked", action="append", default=[], metavar="NAME=VALUE", help="notebook parameter"
@@ -100,7 +122,7 @@ def check_command(asked: argparse.Namespace) -> int:
     """Check a manifest."""
     from rps_utils.manifest import check_manifest, format_problems
 
-    problems = check_manifest(asked.manifest)
+    problems = check_manifest(asked.manifest, n_jobs=os.cpu_count())
     print(format_problems(problems) if problems else f"{asked.manifest}: no problem found")
     return 1 if problems else 0
 
@@ -123,12 +145,12 @@ def run_command(asked: argparse.Namespace) -> int:
     """Run the whole chain on a cohort."""
     from rps_utils.manifest import check_manifest, format_problems
 
-    manifest = asked.manifest.resolve()
-    if manifest == DEFAULT_MANIFEST:
-        manifest = _default_cohort(asked.cores)
-    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(manifest)})
+    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(asked.manifest.resolve())})
+    if asked.manifest.resolve() == DEFAULT_MANIFEST:
+        parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
+    manifest = Path(parameters["01_ingest"]["manifest"])
     if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
-        problems = check_manifest(manifest)
+        problems = check_manifest(manifest, parameters["01_ingest"]["folds"], asked.cores)
         if problems:
             print(format_problems(problems), file=sys.stderr)
             return 1
@@ -160,6 +182,26 @@ def evaluate_command(asked: argparse.Namespace) -> int:
     if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
         write_csv(scores, asked.out / "scores.csv")
     return _bring_up_to_date(asked, runs.EVALUATION, parameters)
+
+
+def replicates_command(asked: argparse.Namespace) -> int:
+    """Bring a table of replicates up to date."""
+    from rps_utils.study import StudySettings, make_pool, run_study
+
+    pool = make_pool(asked.pool, asked.pool_patients, n_jobs=asked.cores, progress=print)
+    names = ("patients", "folds", "epochs", "reserve", "seed")
+    settings = StudySettings(**{name: getattr(asked, name) for name in names})
+    run_study(asked.out, pool, asked.variant, asked.count, settings, asked.cores, print)
+    print(f"synthetic replicates: {asked.out}")
+    return 0
+
+
+def power_command(asked: argparse.Namespace) -> int:
+    """Write the table of what a validation set can detect."""
+    from rps_utils.study import power_table
+
+    print(f"synthetic validation sets: {write_csv(power_table(n_jobs=asked.cores), asked.out)}")
+    return 0
 
 
 def _chosen(steps: Sequence[runs.Step], profile: str, asked: Sequence[str], fixed: dict) -> dict:

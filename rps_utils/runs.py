@@ -104,7 +104,11 @@ STEPS = [
         ("scores.csv", "tables/fusion_hazard_ratios.csv"),
     ),
     *EVALUATION,
-    Step("12_paper_and_run", ("metrics.csv", "tables/fusion_hazard_ratios.csv"), ("tables/paper_and_run.csv",)),
+    Step(
+        "12_paper_and_run",
+        (*(name for step in EVALUATION for name in step.writes), "tables/fusion_hazard_ratios.csv"),
+        ("metrics.csv", "tables/paper_and_run.csv"),
+    ),
 ]
 
 
