@@ -88,9 +88,19 @@ STEPS = [
     Step("00_start_here", (), ("tables/packages.csv",)),
     Step("01_ingest", (), ("cohort.csv", "patches.npz", "tables/images.csv"), heavy=True),
     Step("02_augmentation", ("cohort.csv", "patches.npz"), ("tables/augmentation.csv",)),
-    Step("03_deep_learning", ("cohort.csv", "patches.npz"), ("scores/DL.csv", "scores/DL_nested.csv"), heavy=True),
-    Step("04_radiomics", ("cohort.csv", "tables/images.csv"), ("scores/Rad.csv", "scores/Rad_nested.csv"), heavy=True),
-    Step("05_clinical_cox", ("cohort.csv",), ("scores/Clinical.csv",)),
+    Step(
+        "03_deep_learning",
+        ("cohort.csv", "patches.npz"),
+        ("scores/DL.csv", "scores/DL_nested.csv", "ledger/DL.json"),
+        heavy=True,
+    ),
+    Step(
+        "04_radiomics",
+        ("cohort.csv", "tables/images.csv"),
+        ("scores/Rad.csv", "scores/Rad_nested.csv", "ledger/Rad.json"),
+        heavy=True,
+    ),
+    Step("05_clinical_cox", ("cohort.csv",), ("scores/Clinical.csv", "ledger/Clinical.json")),
     Step(
         "06_fusion",
         (
@@ -101,7 +111,7 @@ STEPS = [
             "scores/Rad_nested.csv",
             "scores/Clinical.csv",
         ),
-        ("scores.csv", "tables/fusion_hazard_ratios.csv"),
+        ("scores.csv", "tables/fusion_hazard_ratios.csv", "ledger/DLCM.json", "ledger/RSCM.json"),
     ),
     *EVALUATION,
     Step(

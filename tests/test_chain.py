@@ -113,6 +113,10 @@ def test_the_record_of_the_run_is_complete(run):
     assert record["versions"]["torch"] and len(record["manifest"]["sha256"]) == len(record["code_sha256"]) == 64
 
 
+def test_nobody_was_judged_by_a_model_that_had_seen_the_patient(run):
+    assert "nothing that is recorded saw a patient it judged" in rps("audit", run)
+
+
 def test_running_again_finds_nothing_to_do(run, manifest):
     before = (run / "scores.csv").stat().st_mtime_ns
     printed = rps("run", "--manifest", manifest, "--out", run, "--profile", "quick")
