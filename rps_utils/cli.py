@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     _describe_run(commands)
     _describe_evaluate(commands)
     _describe_study(commands)
+    _describe_ingest(commands)
     check = _command(commands, "check", check_command, "check a manifest and every file it names")
     check.add_argument("manifest", type=Path)
     audit = _command(commands, "audit", audit_command, "look for anything that judged a patient it had seen")
@@ -51,7 +52,25 @@ def _describe_phantom(commands) -> None:  # noqa: ANN001
     phantom.add_argument(
         "--manifest", type=Path, metavar="FILE", help="write the manifest here as well, paths relative"
     )
+    phantom.add_argument("--dicom", type=Path, metavar="DIR", help="write it here as DICOM, SEG and RTSTRUCT as well")
     phantom.add_argument("--cores", type=int, default=os.cpu_count())
+
+
+def _describe_ingest(commands) -> None:  # noqa: ANN001
+    ingest = _command(commands, "ingest", ingest_command, "turn DICOM series, masks and a table into a manifest")
+    ingest.add_argument("source", type=Path, metavar="SOURCE", help="folder with the DICOM files, left as it is")
+    ingest.add_argument(
+        "--clinical", type=Path, required=True, metavar="TABLE", help=".csv or .xlsx, one row a patient"
+    )
+    ingest.add_argument("--out", type=Path, required=True, metavar="DIR")
+    ingest.add_argument("--mapping", type=Path, metavar="FILE", help="YAML or JSON: columns, codes, rules")
+    ingest.add_argument(
+        "--without-quarantined", action="store_true", help="write the manifest of the others although some are refused"
+    )
+    ingest.add_argument(
+        "--identified-source", action="store_true", help="the DICOM headers hold names, and may; none is written"
+    )
+    ingest.add_argument("--cores", type=int, default=os.cpu_count())
 
 
 def _describe_run(commands) -> None:  # noqa: ANN001
@@ -108,6 +127,10 @@ def phantom_command(asked: argparse.Namespace) -> int:
     if asked.manifest:
         write_csv(_seen_from(manifest, asked.manifest.parent), asked.manifest)
     print(f"{asked.patients} synthetic patients: {manifest}")
+    if asked.dicom:
+        from rps_utils.dicom_writer import write_twin
+
+        print(f"the same as DICOM, with their table: {write_twin(manifest, asked.dicom)}")
     return 0
 
 
@@ -116,6 +139,27 @@ def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
     way = Path(os.path.relpath(manifest.parent, folder))
     table = read_csv(manifest)
     return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in ("image", "mask")})
+
+
+def ingest_command(asked: argparse.Namespace) -> int:
+    """Ingest a folder of DICOM files."""
+    try:
+        from rps_utils.ingest import ingest
+    except ModuleNotFoundError as error:
+        raise runs.UsageError(f"{error.name} is missing: pip install 'rps-lrfs[dicom]'") from error
+
+    options = {"without_quarantined": asked.without_quarantined, "identified": asked.identified_source}
+    done = ingest(asked.source, asked.clinical, asked.out, asked.mapping, asked.cores, **options)
+    print("\n".join(["", *done.notes]))
+    refused = done.quarantine["patient_id"].nunique()
+    if refused:
+        print(f"{refused} in quarantine: {asked.out / 'quarantine.csv'}", file=sys.stderr)
+    if done.manifest is None:
+        remedy = "mend them, or go on without them: --without-quarantined" if refused else "no patient at all"
+        print(f"no manifest written: {remedy}", file=sys.stderr)
+        return 1
+    print(f"manifest: {done.manifest}")
+    return 0
 
 
 def check_command(asked: argparse.Namespace) -> int:
