@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rps_utils.manifest import IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem
+from rps_utils.manifest import IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
@@ -266,8 +266,3 @@ def _limit_ages(cells: pd.DataFrame) -> pd.DataFrame:
 def safe_cell(text: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: such text gets an apostrophe in front."""
     return f"'{text}" if is_formula(text) else text
-
-
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
-    return len(text) > 1 and text[0] in "=+-@\t\r" and not NUMBER.fullmatch(text)

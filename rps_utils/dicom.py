@@ -110,10 +110,10 @@ class Series(NamedTuple):
 
 
 class Discovery(NamedTuple):
-    """What lies in a folder: `series`, and how many files were left aside for which reason."""
+    """What lies in a folder: `series`, and how many files of a PatientID were left aside for which reason."""
 
     series: list[Series]
-    left_aside: Counter[str]
+    left_aside: Counter[tuple[str, str]]
 
 
 # ---------------------------------------------------------------- finding
@@ -158,11 +158,11 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
     paths = sorted(p for p in source.rglob("*") if p.is_file())
     headers = Parallel(n_jobs=n_jobs, batch_size=64)(delayed(read_header)(path) for path in paths)
     groups: dict[tuple[str, str, str], list[tuple[Path, Dataset]]] = {}
-    left_aside: Counter[str] = Counter()
+    left_aside: Counter[tuple[str, str]] = Counter()
     for path, header in zip(paths, headers, strict=True):
         reason = "no DICOM file" if header is None else reason_to_leave_aside(header)
         if reason:
-            left_aside[reason] += 1
+            left_aside["" if header is None else str(header.get("PatientID", "")), reason] += 1
             continue
         key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), KINDS[header.SOPClassUID])
         groups.setdefault(key, []).append((path, header))

@@ -113,6 +113,8 @@ def _place(header: Dataset, affine: np.ndarray, k: int) -> None:
 
 
 def _set_pixels(header: Dataset, hu: np.ndarray) -> None:
+    if hu.min() < INTERCEPT:
+        raise ValueError(f"{hu.min()} HU cannot be stored: the least is {INTERCEPT}")
     header.Rows, header.Columns = hu.shape
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0

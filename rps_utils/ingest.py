@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ class Task(NamedTuple):
     out: Path
     mapping: Mapping
     identified: bool
+    left_aside: str = ""
 
     def place(self, kind: str) -> Path:
         """Return the path of the patient's ``ct`` or ``mask``."""
@@ -218,8 +220,14 @@ def _tasks(cells: pd.DataFrame, refused: set[int], found: Discovery, blank: Task
         masks = [m for m in series["mask"] if m.patient == dicom_id or named[m.uid] & own]
         if line not in refused:
             mask_file = row.get(MASK_FILE, "")
-            tasks.append(blank._replace(patient_id=row["patient_id"], ct=ct, masks=masks, mask_file=mask_file))
+            own_task = blank._replace(patient_id=row["patient_id"], ct=ct, masks=masks, mask_file=mask_file)
+            tasks.append(own_task._replace(left_aside=_left_aside(found, dicom_id)))
     return tasks
+
+
+def _left_aside(found: Discovery, dicom_id: str) -> str:
+    files = [f"{n} {reason}" for (patient, reason), n in sorted(found.left_aside.items()) if patient == dicom_id]
+    return f"; left aside: {', '.join(files)}" if files else ""
 
 
 def _named_in(mask: Series) -> set[str]:
@@ -265,8 +273,8 @@ def _fingerprint(task: Task) -> str:
     paths = sorted(path for series in (*task.ct, *task.masks) for path in series.paths)
     if task.mask_file:
         paths.append(task.source / task.mask_file)
-    states = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p.is_file()]
-    rules = (task.mapping.series, task.mapping.segments, task.mapping.roi, task.identified)
+    states = [(str(p.relative_to(task.source)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p.is_file()]
+    rules = (task.mapping.series, task.mapping.segments, task.mapping.roi, task.identified, task.mask_file)
     return hashlib.sha256(json.dumps([RECORD_FORMAT, states, rules]).encode()).hexdigest()
 
 
@@ -297,7 +305,8 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     documents = [] if task.mask_file else read_documents(task.masks)
     series, documents = _choose_series(task, documents)
     seen.series = series
-    _refuse(series_faults(series.headers))
+    misfits = [fault for _, document in documents for fault in reference_faults(document, series)]
+    _refuse([*series_faults(series.headers), *misfits])
     volume = read_ct(series)
     hu = whole_hu(volume.array)
     seen.ct = ct = to_ras(hu, volume)
@@ -352,7 +361,8 @@ def _choose_series(task: Task, documents: list[tuple[Path, Dataset]]) -> tuple[S
     """Return the CT series that was drawn on and what was drawn on it."""
     if not task.ct:
         remedy = "add the series, or correct the id in the table"
-        raise Refused(Fault("CT series", "no CT series with this PatientID", "one CT series", remedy))
+        value = f"no CT series with this PatientID{task.left_aside}"
+        raise Refused(Fault("CT series", value, "one CT series", remedy))
     if not documents and not task.mask_file:
         remedy = "add SEG or RTSTRUCT, or a column `mask` with NIfTI files"
         raise Refused(Fault("segmentation", "none for this patient", "a mask of the tumour", remedy))
@@ -361,7 +371,6 @@ def _choose_series(task: Task, documents: list[tuple[Path, Dataset]]) -> tuple[S
         candidates = [ct for ct in task.ct if links[ct.uid]] if documents else task.ct
         if candidates:
             series = _one_series(candidates, task.mapping.series)
-            _refuse(f for _, document in links[series.uid] for f in reference_faults(document, series))
             return series, links[series.uid]
     value = "refers to none of the patient's CT series"
     raise Refused(Fault("segmentation", value, "a mask drawn on this CT", "add that series, or the right mask"))
@@ -526,7 +535,10 @@ def _safe(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _notes(found: Discovery, sound: Iterable[dict], manifest: pd.DataFrame) -> list[str]:
-    notes = [f"{count} files left aside: {reason}" for reason, count in sorted(found.left_aside.items())]
+    reasons: Counter[str] = Counter()
+    for (_, reason), count in found.left_aside.items():
+        reasons[reason] += count
+    notes = [f"{count} files left aside: {reason}" for reason, count in sorted(reasons.items())]
     silent = [r for r in sound if r["facts"]["identity_removed"].upper() != "YES"]
     if silent:
         notes.append(f"{len(silent)} patients: PatientIdentityRemoved is not YES; were the headers de-identified?")

@@ -280,6 +280,10 @@ def _clinical_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
     if given.empty:
         yield _of_table(column, "no value at all", "a value in some rows", "remove the column")
         return
+    for line in given.index[given.map(is_formula)]:
+        wrong = "a value, no formula", "write the value itself, without = + - @ in front"
+        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], *wrong)
+    given = given[~given.map(is_formula)]
     numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
     if numeric.mean() <= 0.5:
         return
@@ -289,6 +293,12 @@ def _clinical_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
             wrong = "a value, or an empty cell where it is missing", "empty the cell"
         if wrong:
             yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
+    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
+    return len(text) > 1 and text[0] in "=+-@\t\r" and not number
 
 
 def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:

@@ -207,6 +207,9 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError, OSError, EOFError) as error:
         value = f"{segment.name} is not on the grid of the CT: {' '.join(str(error).split())[:120]}"
         raise Refused(_mask_fault(value, "the CT's grid", "export the segmentation on the CT")) from error
+    if placed.spatial_shape != ct.spatial_shape or not np.allclose(placed.affine, ct.affine, atol=OFF_SLICE_MM):
+        # highdicom pads instead of cropping where the two do not overlap
+        raise Refused(_outside(segment.name, "all of it"))
     inside = placed.array[..., 0] != 0
     lost = int((own.array != 0).sum() - inside.sum())
     if lost:
