@@ -119,6 +119,7 @@ STEPS = [
         (*(name for step in EVALUATION for name in step.writes), "tables/fusion_hazard_ratios.csv"),
         ("metrics.csv", "tables/paper_and_run.csv"),
     ),
+    Step("13_claim_tested", (), ("tables/claim.csv",)),
 ]
 
 
