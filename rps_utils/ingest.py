@@ -377,9 +377,10 @@ def _choose_series(task: Task, documents: list[tuple[Path, Dataset]]) -> tuple[S
 
 
 def _one_series(candidates: list[Series], rule: str) -> Series:
-    if len(candidates) > 1 and rule == "one":
-        value = f"{len(candidates)} CT series with {', '.join(str(len(s.paths)) for s in candidates)} slices"
-        allowed = "one, or a rule: series: largest"
+    sizes = sorted((len(series.paths) for series in candidates), reverse=True)
+    if len(candidates) > 1 and (rule == "one" or sizes[0] == sizes[1]):
+        value = f"{len(candidates)} CT series with {', '.join(map(str, sizes))} slices"
+        allowed = "one, or a rule: series: largest" if rule == "one" else "one that is largest"
         raise Refused(Fault("CT series", value, allowed, "remove the others, or state the rule"))
     return max(candidates, key=lambda series: len(series.paths))
 
