@@ -287,7 +287,9 @@ def _refusal(task: Task, seen: Seen, faults: list[Fault]) -> dict[str, Any]:
     for path in (task.record, task.place("ct"), task.place("mask")):
         path.unlink(missing_ok=True)
     picture = _picture_path(task)
-    title = f"{task.patient_id}: {faults[0].column}, {faults[0].value}"
+    # Names of structures are free text: they stay out of the picture, which no search for names reaches.
+    found = "" if faults[0].column == "segmentation" else f", {faults[0].value}"
+    title = f"{task.patient_id}: {faults[0].column}{found}"
     if seen.ct is not None:
         draw_slices(seen.ct, seen.mask, title, picture)
     elif seen.series is not None:
@@ -463,7 +465,7 @@ def _refuse_personal(tables: dict[str, pd.DataFrame], personal: set[str]) -> Non
                 if personal.intersection(_words(text)):
                     raise ValueError(
                         f"{name} would hold, in column {column}, a word that stands in a DICOM header as name, birth"
-                        " date or id (not shown): nothing was written. Remove it from the table or the ROI names."
+                        " date or id (not shown): no table was written. Remove it from the table or the ROI names."
                     )
 
 
