@@ -28,8 +28,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
 
 LeftOut = tuple[int, ...]
 UNNAMED = "an unnamed model"  # of scores without provenance; no ledger knows it, so the audit objects
@@ -207,6 +210,28 @@ def _score_by(scores: Mapping[LeftOut, pd.Series], used: pd.Series, model: str) 
     risk = [sum(scores[left_out][i] for left_out in sets) / len(sets) for i, sets in used.items()]
     names = ["+".join(object_name(model, left_out) for left_out in sets) for sets in used]
     return MadeScore(pd.Series(risk, used.index, float), pd.Series(names, used.index, object))
+
+
+def correct_p(p: ArrayLike) -> np.ndarray:
+    """Correct two-sided p-values of a cross-fitted score's coefficient: its chi-square is halved.
+
+    A Wald or likelihood-ratio test with one degree of freedom takes the score as given. But what fold k taught the
+    score of fold l, and fold l that of fold k, is one coincidence met twice: without any signal each pair of folds
+    is counted doubly, and the chi-square is twice what the test believes, whatever the number of folds. That is
+    exact for learners that weigh patients symmetrically (a sum of products over pairs); for others, such as a LASSO
+    or a network, it is an approximation that the replicate study measures (`study.verdicts`).
+
+    Parameters
+    ----------
+    p : array_like
+        Of tests with one degree of freedom in the patients whose cross-fitted scores were used. NaN stays NaN.
+
+    Returns
+    -------
+    ndarray
+        Never smaller than `p`.
+    """
+    return chi2.sf(chi2.isf(np.asarray(p, float), 1) / 2, 1)
 
 
 def nested_table(fitted: FittedScores) -> pd.DataFrame:

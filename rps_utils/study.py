@@ -30,7 +30,7 @@ from scipy import optimize, stats
 
 from rps_utils.cohort import draw_folds
 from rps_utils.cox import fit_cox, fit_lifelines, hazard_ratios, likelihood_ratio_p
-from rps_utils.crossfit import FittedScores, assemble, leave_out_sets, score_left_out
+from rps_utils.crossfit import FittedScores, assemble, correct_p, leave_out_sets, score_left_out
 from rps_utils.curves import Estimate, logrank
 from rps_utils.cutoffs import apply_cutoff, logrank_scan, median_cutoff
 from rps_utils.features import ExtractionSettings, extract, fit_radiomic_model, pad_mm
@@ -686,6 +686,10 @@ def _verdicts_of(variant: str, model: str, rows: pd.DataFrame) -> list[dict[str,
         for kind, name in (("cross_fitted", "cross-fitted"), ("apparent", "in-sample")):
             p = below(rows[f"lrt_p_{kind}"])
             found.append(_verdict(f"added value of the {name} score: p < .05", p, share_estimate, 0.05))
+        corrected = below(rows["lrt_p_cross_fitted"].map(correct_p))
+        found.append(
+            _verdict("added value of the cross-fitted score, corrected p < .05", corrected, share_estimate, 0.05)
+        )
     covered = rows["c_true"].between(rows["c_low"], rows["c_high"]).astype(float)
     known = covered.mask(rows[["c_true", "c_low", "c_high"]].isna().any(axis=1))
     return [*found, _verdict("95 % interval of C covers the truth", known, share_estimate, 0.95)]
