@@ -194,7 +194,8 @@ def run_command(asked: argparse.Namespace) -> int:
         parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
     if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
-        problems = check_manifest(manifest, parameters["01_ingest"]["folds"], asked.cores)
+        planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
+        problems = check_manifest(manifest, n_jobs=asked.cores, **planned)
         if problems:
             print(format_problems(problems), file=sys.stderr)
             return 1

@@ -45,6 +45,7 @@ from rps_utils.files import file_sha256, read_json, write_csv, write_json
 from rps_utils.images import Volume, load_volume, volume_ml, write_volume
 from rps_utils.manifest import (
     AFFINE_TOLERANCE,
+    DATA_KIND,
     PATIENT_ID,
     Fault,
     check_cells,
@@ -170,6 +171,7 @@ def ingest(
     source, out = Path(source), Path(out)
     rules = read_mapping(mapping)
     cells, problems = read_clinical(clinical, rules)
+    cells[DATA_KIND] = rules.data_kind or cells.get(DATA_KIND, "private")
     found = find_series(source, n_jobs)
     refused = _table_faults(cells, problems)
     tasks = _tasks(cells, set(refused), found, Task("", [], [], "", source, out, rules, identified))
