@@ -46,6 +46,17 @@ TUMOUR_HU = (-250.0, 500.0)  # median inside the mask: outside lies air, lung or
 SMALLEST_TUMOUR_ML = 1.0
 LEAST_GROUPS = 3  # nested cross-fitting leaves two out and needs one to learn from
 
+# No check of the files tells these from sound data.
+UNDETECTABLE = {
+    "whole scan mirrored": "left and right, or head and foot, exchanged in CT and mask alike: look at the anatomy",
+    "mask mirrored onto tissue": "where the mirrored place is soft tissue too, nothing in the file tells it",
+    "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
+    "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
+    "outcomes exchanged between patients": "each value is allowed; only the source can tell",
+    "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
+    "wrong phase, or a scan after treatment": "headers seldom tell it; it is written as unknown",
+}
+
 
 class Problem(NamedTuple):
     """One fault of a manifest.
