@@ -39,8 +39,8 @@ LOOKED_FOR = {
     "clinical columns": "numbers with a decimal point, without units and codes for missing; no formula",
     "paths": "files .nii or .nii.gz below the manifest's folder: no address, link or .. that leads out",
     "checksums": "where given, those of the files",
-    "grid": f"3-D, {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm, right angles, at most {MOST_VOXELS / 1e6:.0f} million voxels; "
-    f"sform and qform, CT and mask alike within {AFFINE_TOLERANCE:g}",
+    "grid": f"3-D, {MOST_VOXELS / 1e6:.0f} million voxels at most, {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm, right "
+    f"angles; sform and qform, CT and mask alike within {AFFINE_TOLERANCE:g}",
     "CT": f"finite; air at {LOWEST_HU_BELOW:g} HU or below, nothing above {HIGHEST_HU:g} HU",
     "mask": f"0 and 1 only, {SMALLEST_TUMOUR_ML:g} ml or more, background around it, "
     f"on tissue (median {TUMOUR_HU[0]:g} to {TUMOUR_HU[1]:g} HU)",
