@@ -54,7 +54,7 @@ UNDETECTABLE = {
     "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
     "outcomes exchanged between patients": "each value is allowed; only the source can tell",
     "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
-    "wrong phase, or a scan after treatment": "headers seldom tell it; it is written as unknown",
+    "wrong phase, or a scan after treatment": "headers seldom tell it; only drawn vessels make a phase plausible",
 }
 
 
