@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     _describe_ingest(commands)
     check = _command(commands, "check", check_command, "check a manifest and every file it names")
     check.add_argument("manifest", type=Path)
+    check.add_argument("--html", type=Path, metavar="FILE", help="write the check as a page as well")
+    check.add_argument("--json", action="store_true", help="print problems, counts and images as JSON")
     audit = _command(commands, "audit", audit_command, "look for anything that judged a patient it had seen")
     audit.add_argument("run", type=Path, metavar="RUN")
     return top
@@ -164,11 +167,17 @@ def ingest_command(asked: argparse.Namespace) -> int:
 
 def check_command(asked: argparse.Namespace) -> int:
     """Check a manifest."""
-    from rps_utils.manifest import check_manifest, format_problems
+    from rps_utils.check import as_dict, check, write_page
+    from rps_utils.manifest import format_problems
 
-    problems = check_manifest(asked.manifest, n_jobs=os.cpu_count())
-    print(format_problems(problems) if problems else f"{asked.manifest}: no problem found")
-    return 1 if problems else 0
+    found = check(asked.manifest, n_jobs=os.cpu_count())
+    if asked.html:
+        write_page(found, asked.html)
+    if asked.json:
+        print(json.dumps(as_dict(found), indent=1, allow_nan=False))
+    else:
+        print(format_problems(found.problems) if found.problems else f"{asked.manifest}: no problem found")
+    return 1 if found.problems else 0
 
 
 def audit_command(asked: argparse.Namespace) -> int:
@@ -194,7 +203,8 @@ def run_command(asked: argparse.Namespace) -> int:
         parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
     if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
-        problems = check_manifest(manifest, parameters["01_ingest"]["folds"], asked.cores)
+        planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
+        problems = check_manifest(manifest, n_jobs=asked.cores, **planned)
         if problems:
             print(format_problems(problems), file=sys.stderr)
             return 1

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rps_utils.manifest import IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
+from rps_utils.manifest import DATA_KINDS, IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
@@ -44,6 +44,9 @@ class Mapping(NamedTuple):
         ``one``, ``largest``, ``union`` or ``named``: what to do with several structures.
     roi : list of str
         The names, for ``named``.
+    data_kind : str
+        ``synthetic``, ``public`` or ``private``: whose data these are. Without it the table's own column of that
+        name counts, and without that the cohort is private: its patients are not pictured in notebooks.
     """
 
     sheet: str = ""
@@ -53,9 +56,14 @@ class Mapping(NamedTuple):
     series: str = "one"
     segments: str = "one"
     roi: tuple[str, ...] = ()
+    data_kind: str = ""
 
 
-CHOICES = {"series": ("one", "largest"), "segments": ("one", "largest", "union", "named")}
+CHOICES = {
+    "series": ("one", "largest"),
+    "segments": ("one", "largest", "union", "named"),
+    "data_kind": ("", *DATA_KINDS),
+}
 
 
 # ---------------------------------------------------------------- the mapping
@@ -109,7 +117,9 @@ def _shaped(key: str, value: Any, name: str) -> Any:
 def _checked(mapping: Mapping, name: str) -> Mapping:
     for key, allowed in CHOICES.items():
         if getattr(mapping, key) not in allowed:
-            raise ValueError(f"{name}: {key}: {getattr(mapping, key)!r} given; allowed: {', '.join(allowed)}")
+            raise ValueError(
+                f"{name}: {key}: {getattr(mapping, key)!r} given; allowed: {', '.join(filter(None, allowed))}"
+            )
     if mapping.segments == "named" and not mapping.roi:
         raise ValueError(f"{name}: segments: named, but no roi: list the names of the structures under `roi:`")
     return mapping

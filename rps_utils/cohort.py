@@ -25,7 +25,7 @@ from rps_utils.images import (
     volume_ml,
     write_volume,
 )
-from rps_utils.manifest import FILES, HASHES, SPLITS, clinical_columns
+from rps_utils.manifest import FILES, HASHES, LEAST_GROUPS, SPLITS, clinical_columns
 
 # ---------------------------------------------------------------- who learns, who is tested
 
@@ -76,6 +76,34 @@ def draw_folds(cohort: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     return pd.Series(dealt, index=training.index, dtype="Int64").reindex(cohort.index)
 
 
+def group_folds(cohort: pd.DataFrame, column: str) -> pd.Series:
+    """Make a fold of each value of a column, in alphabetical order: the cross-fitted scores then leave it out.
+
+    Parameters
+    ----------
+    cohort : pandas.DataFrame
+        With ``split`` and `column`, ``centre`` for example.
+    column : str
+
+    Returns
+    -------
+    pandas.Series of Int64
+        0..K-1 in training, missing in validation.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three groups in training, a value is missing, or a group has no event.
+    """
+    training = cohort[cohort["split"] == "training"]
+    events = training.groupby(column, dropna=False)["event"].sum()
+    if len(events) < LEAST_GROUPS or events.index.isna().any() or not events.all():
+        found = ", ".join(f"{name}: {count} events" for name, count in events.items())
+        raise ValueError(f"split_by = {column!r} gives {found}; needed: {LEAST_GROUPS} groups or more, events in each")
+    number = {name: k for k, name in enumerate(sorted(events.index))}
+    return training[column].map(number).astype("Int64").reindex(cohort.index)
+
+
 def stratified_folds(time: ArrayLike, event: ArrayLike, folds: int, seed: int | Sequence[int]) -> np.ndarray:
     """Deal patients into folds that are alike in events and in times.
 
@@ -105,7 +133,7 @@ def _by_outcome(time: ArrayLike, event: ArrayLike) -> np.ndarray:
     return np.lexsort((np.asarray(time), -np.asarray(event, int)))
 
 
-def study_table(manifest: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
+def study_table(manifest: pd.DataFrame, folds: int, seed: int, split_by: str = "") -> pd.DataFrame:
     """Return the cohort as later steps read it: ids, split, fold, outcome, then all other columns but files.
 
     Parameters
@@ -114,11 +142,13 @@ def study_table(manifest: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
         From `manifest.read_manifest`. Without a column ``split`` one is drawn (75/25) by `seed`.
     folds, seed : int
         See `draw_folds`.
+    split_by : str
+        Column whose values become the folds (`group_folds`); empty: they are drawn.
     """
     cohort = manifest.drop(columns=[c for c in (*FILES, *HASHES) if c in manifest])
     if "split" not in cohort:
         cohort["split"] = draw_split(cohort["time_months"], cohort["event"], seed)
-    cohort["fold"] = draw_folds(cohort, folds, seed)
+    cohort["fold"] = group_folds(cohort, split_by) if split_by else draw_folds(cohort, folds, seed)
     first = ["patient_id", "split", "fold", "time_months", "event"]
     return cohort[[*first, *(c for c in cohort.columns if c not in first)]]
 

@@ -38,16 +38,6 @@ SHAPE, SPACING = (40, 36, 32), (5.5, 6.0, 5.0)
 PATIENTS = 6  # P1, P3, P5 with SEG, the others with RTSTRUCT
 SEED = 2026
 
-UNDETECTABLE = {
-    "whole scan mirrored": "left and right, or head and foot, exchanged in CT and mask alike: look at the anatomy",
-    "mask mirrored onto tissue": "where the mirrored place is soft tissue too, nothing in the file tells it",
-    "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
-    "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
-    "outcomes exchanged between patients": "each value is allowed; only the source can tell",
-    "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
-    "wrong phase, or a scan after treatment": "headers seldom tell it; it is written as unknown",
-}
-
 
 class PlantedFault(NamedTuple):
     """A fault of the library.
@@ -111,7 +101,7 @@ def write_small_cohort(folder: Path) -> Path:
 
 def write_small_manifest(folder: Path) -> Path:
     """Write the same patients as NIfTI; return the manifest."""
-    table = _clinical()
+    table = _clinical().assign(data_kind="synthetic")
     for number, patient in enumerate(table["patient_id"]):
         for volume, kind in zip(small_scan(number + 1), ("ct", "mask"), strict=True):
             write_volume(volume, folder / f"{patient}_{kind}.nii.gz")

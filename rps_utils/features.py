@@ -23,6 +23,7 @@ from sksurv.util import Surv
 
 from rps_utils.cohort import stratified_folds
 from rps_utils.files import file_sha256, read_json, write_json
+from rps_utils.harmonise import Harmonisation, learn_harmonisation
 from rps_utils.images import Volume, crop_paths, load_pair, to_itk
 
 IMAGE_TYPES = ("original", "log", "wavelet")
@@ -272,6 +273,9 @@ class RadiomicModel:
         LASSO penalty chosen.
     note : str
         Empty, or why the model is not what the rule asked for.
+    harmonisation : Harmonisation or None
+        Effects of the centres on these features, to be taken out first; None where they were taken as they are. A
+        dict, as JSON gives it back, becomes one.
     """
 
     features: list[str]
@@ -280,18 +284,34 @@ class RadiomicModel:
     coefficients: list[float]
     penalty: float
     note: str = ""
+    harmonisation: Harmonisation | None = None
 
-    def risk(self, features: pd.DataFrame) -> np.ndarray:
+    def __post_init__(self) -> None:
+        """Read the harmonisation back from JSON."""
+        if isinstance(self.harmonisation, dict):
+            object.__setattr__(self, "harmonisation", Harmonisation(**self.harmonisation))
+
+    def risk(self, features: pd.DataFrame, centre: pd.Series | None = None) -> np.ndarray:
         """Return the linear predictor of each row (log relative hazard; higher = earlier recurrence).
+
+        Parameters
+        ----------
+        features : pandas.DataFrame
+        centre : pandas.Series, optional
+            Centre of each row; needed by a model with a harmonisation. A centre it has not seen is left as it is.
 
         Raises
         ------
         ValueError
-            A feature is missing, as a column or in a row.
+            A feature is missing, as a column or in a row, or the centres are.
         """
         absent = [name for name in self.features if name not in features]
         if absent:
             raise ValueError(f"feature {absent[0]} is missing: extract with the settings the model was learned with")
+        if self.harmonisation is not None:
+            if centre is None:
+                raise ValueError("the model was learned from harmonised features: give the centre of each patient")
+            features = self.harmonisation.apply(features, centre)
         values = features[self.features].to_numpy(float)
         if not np.isfinite(values).all():
             raise ValueError("a feature is not a finite number: extract the patient again")
@@ -441,7 +461,11 @@ def choose_penalty(deviance: np.ndarray, rule: str, folds: int) -> int:
 
 
 def fit_radiomic_model(
-    features: pd.DataFrame, outcome: pd.DataFrame, settings: SelectionSettings | None = None, seed: int = 2026
+    features: pd.DataFrame,
+    outcome: pd.DataFrame,
+    settings: SelectionSettings | None = None,
+    seed: int = 2026,
+    centre: pd.Series | None = None,
 ) -> RadiomicModel:
     """Learn a radiomic score: features that vary, candidates by score test and correlation, LASSO-Cox.
 
@@ -456,6 +480,8 @@ def fit_radiomic_model(
     settings : SelectionSettings, optional
     seed : int
         Deals the inner folds.
+    centre : pandas.Series, optional
+        Their centres, in the same order: the features are harmonised first.
 
     Returns
     -------
@@ -475,6 +501,9 @@ def fit_radiomic_model(
     names = varying_features(features)
     if not names:
         raise ValueError("no feature varies between the patients: were all extracted from one image?")
+    harmonisation = None if centre is None else learn_harmonisation(features[names], centre)
+    if harmonisation is not None:
+        names, features = harmonisation.features, harmonisation.apply(features, centre)
     values = features[names].to_numpy(float)
     means, sds = values.mean(axis=0), values.std(axis=0)
     z = clipped_scores(values, means, sds)
@@ -487,11 +516,13 @@ def fit_radiomic_model(
         note = "cross-validation preferred no feature: the strongest penalty with any was taken"
     kept = [(j, float(beta)) for j, beta in zip(chosen, paths[:, place], strict=True) if beta]
     at = [j for j, _ in kept]
+    chosen_names = [names[j] for j in at]
     return RadiomicModel(
-        features=[names[j] for j in at],
+        features=chosen_names,
         means=means[at].tolist(),
         sds=sds[at].tolist(),
         coefficients=[beta for _, beta in kept],
         penalty=float(penalties[place]),
         note=note,
+        harmonisation=None if harmonisation is None else harmonisation.only(chosen_names),
     )

@@ -45,6 +45,7 @@ KIND_NAMES = {
     "cross_fitted": "training, cross-fitted",
     "validation": "validation",
 }
+GREY_VALUES = ("heatmap", "image", "surface", "volume", "isosurface")  # traces that may hold a patient's voxels
 WIDTH = 860  # pixels; one column of the report
 
 
@@ -101,7 +102,9 @@ def translucent(colour: str, opacity: float = 0.15) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: str, caption: str = "") -> go.Figure:
+def save_figure(
+    figure: go.Figure, data: pd.DataFrame, run: str | Path, name: str, caption: str = "", withheld: str | None = None
+) -> go.Figure:
     """Keep a figure and its numbers in ``RUN/figures`` and return it for display.
 
     Parameters
@@ -116,6 +119,9 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
         File name without extension; begin it with the notebook's number (``07_c_index``): the report sorts by it.
     caption : str
         What is seen and how to read it, one or two sentences; the report prints it below the figure.
+    withheld : str, optional
+        From `manifest.why_withheld`; to be given with every figure that holds grey values. If it is not empty, nothing
+        is kept, and the figure returned holds these words and no grey value.
 
     Returns
     -------
@@ -127,10 +133,14 @@ def save_figure(figure: go.Figure, data: pd.DataFrame, run: str | Path, name: st
     Raises
     ------
     ValueError
-        `name` is no plain file name.
+        `name` is no plain file name, or the figure holds grey values and nobody has said whether they may be shown.
     """
     if Path(name).name != name or "." in name:
         raise ValueError(f"name is {name!r}; allowed: a plain file name without extension, such as 07_c_index")
+    if withheld is None and any(trace.type in GREY_VALUES for trace in figure.data):
+        raise ValueError(f"{name} holds grey values: pass withheld=manifest.why_withheld(cohort, show_pixels)")
+    if withheld:
+        figure, data = nothing_to_show(figure.layout.title.text, withheld), data.iloc[:0]
     folder = Path(run) / "figures"
     figure.update_layout(template=figure_template(), meta={"caption": caption})
     if data.empty or not figure.data:
@@ -156,7 +166,8 @@ def file_name(*parts: str) -> str:
 def nothing_to_show(title: str, why: str = "no value to show: the table of the run says why") -> go.Figure:
     """Return a figure that says in words that there is nothing to draw."""
     figure = new_figure(title, 180)
-    figure.add_annotation(text=why, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    text = "<br>".join(textwrap.wrap(why, 100))
+    figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
 

@@ -53,7 +53,7 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:
-    """Read a table that this project wrote; ``patient_id`` stays text.
+    """Read a table that this project wrote; ``patient_id`` and ``centre`` stay text.
 
     Parameters
     ----------
@@ -71,7 +71,9 @@ def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
     with path.open(encoding="utf-8") as stream:
-        return pd.read_csv(stream, dtype={"patient_id": str, **text_columns}, float_precision="round_trip")
+        return pd.read_csv(
+            stream, dtype={"patient_id": str, "centre": str, **text_columns}, float_precision="round_trip"
+        )
 
 
 def write_json(content: Any, path: str | Path) -> Path:

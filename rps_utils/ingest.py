@@ -45,6 +45,7 @@ from rps_utils.files import file_sha256, read_json, write_csv, write_json
 from rps_utils.images import Volume, load_volume, volume_ml, write_volume
 from rps_utils.manifest import (
     AFFINE_TOLERANCE,
+    DATA_KIND,
     PATIENT_ID,
     Fault,
     check_cells,
@@ -54,10 +55,18 @@ from rps_utils.manifest import (
     path_fault,
     tumour_faults,
 )
+from rps_utils.phase import plausible_phase
 from rps_utils.quarantine import draw_positions, draw_slices, put_plotly
-from rps_utils.segmentations import link_to, read_documents, reference_faults, references, tumour_mask
+from rps_utils.segmentations import (
+    link_to,
+    read_documents,
+    reference_faults,
+    references,
+    tumour_mask,
+    vessel_hu,
+)
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2  # raised when a record says more or other things: kept ones are then made again
 NOT_LISTED = "not in the table"
 ANONYMOUS = {"anonymous", "anonymized", "anonymised", "anon", "removed", "deidentified", "unknown", "none", "phantom"}
 PERSONAL = (
@@ -65,8 +74,8 @@ PERSONAL = (
     "PatientMotherBirthName",
 )
 FACTS = (
-    *("matrix", "spacing_mm", "slice_thickness_mm", "manufacturer", "kernel", "kvp", "contrast_agent", "phase"),
-    *("structures", "volume_ml", "median_hu", "identity_removed"),
+    *("matrix", "spacing_mm", "slice_thickness_mm", "manufacturer", "kernel", "kvp", "contrast_agent"),
+    *("phase", "vessels_hu", "structures", "volume_ml", "median_hu", "identity_removed"),
 )
 QUARANTINE_COLUMNS = ("patient_id", "what", "value", "allowed", "remedy", "picture")
 
@@ -170,6 +179,7 @@ def ingest(
     source, out = Path(source), Path(out)
     rules = read_mapping(mapping)
     cells, problems = read_clinical(clinical, rules)
+    cells[DATA_KIND] = rules.data_kind or cells.get(DATA_KIND, "private")
     found = find_series(source, n_jobs)
     refused = _table_faults(cells, problems)
     tasks = _tasks(cells, set(refused), found, Task("", [], [], "", source, out, rules, identified))
@@ -179,7 +189,7 @@ def ingest(
     quarantine = pd.DataFrame(rows, columns=QUARANTINE_COLUMNS)
     tables = {"ingest.csv": _facts_table(sound), "data_manifest.csv": _manifest_table(cells, sound)}
     manifest = _write(out, tables, quarantine, _personal_words(cells, found), without_quarantined)
-    return Outcome(manifest, quarantine, _notes(found, sound.values(), tables["data_manifest.csv"]))
+    return Outcome(manifest, quarantine, _notes(found, list(sound.values()), tables["data_manifest.csv"]))
 
 
 def _convert_all(tasks: Sequence[Task], n_jobs: int, progress: Callable[[str], Any]) -> list[dict]:
@@ -317,7 +327,8 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     seen.mask = mask
     _refuse(mask_faults(mask.values, float(np.prod(mask.spacing)) / 1000))
     _refuse([*_border_faults(mask), *tumour_faults(ct.values, mask.values)])
-    return _store(task, series, ct, mask, names)
+    facts = _facts(series, ct, mask, names) | _phase_facts(vessel_hu(documents, volume, hu))
+    return _store(task, series, ct, mask, facts)
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
@@ -326,10 +337,9 @@ def _refuse(faults: Iterable[Fault]) -> None:
         raise Refused(*found)
 
 
-def _store(task: Task, series: Series, ct: Volume, mask: Volume, names: str) -> dict[str, Any]:
+def _store(task: Task, series: Series, ct: Volume, mask: Volume, facts: dict[str, Any]) -> dict[str, Any]:
     write_volume(ct, task.place("ct"))
     write_volume(Volume(mask.values.astype(np.uint8), ct.affine), task.place("mask"))
-    facts = _facts(series, ct, mask, names)
     state = f"sound: {facts['matrix']}, {facts['volume_ml']:g} ml"
     if str(series.headers[0].get("PatientIdentityRemoved", "")).upper() != "YES":
         state += ", header does not say that the identity was removed"
@@ -348,12 +358,16 @@ def _facts(series: Series, ct: Volume, mask: Volume, names: str) -> dict[str, An
         "kernel": str(first.get("ConvolutionKernel") or "unknown"),
         "kvp": str(first.get("KVP") or "unknown"),
         "contrast_agent": "given" if first.get("ContrastBolusAgent") else "not stated",
-        "phase": "unknown",
         "structures": names,
         "volume_ml": round(volume_ml(mask), 1),
         "median_hu": float(np.median(ct.values[mask.values != 0])),
         "identity_removed": str(first.get("PatientIdentityRemoved") or "not stated"),
     }
+
+
+def _phase_facts(vessels: dict[str, float]) -> dict[str, str]:
+    shown = ", ".join(f"{vessel} {hu:.0f}" for vessel, hu in sorted(vessels.items()))
+    return {"phase": plausible_phase(vessels), "vessels_hu": shown or "not drawn"}
 
 
 # ---------------------------------------------------------------- which series, which mask
@@ -537,7 +551,7 @@ def _safe(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(lambda cell: safe_cell(cell) if isinstance(cell, str) else cell)
 
 
-def _notes(found: Discovery, sound: Iterable[dict], manifest: pd.DataFrame) -> list[str]:
+def _notes(found: Discovery, sound: Sequence[dict], manifest: pd.DataFrame) -> list[str]:
     reasons: Counter[str] = Counter()
     for (_, reason), count in found.left_aside.items():
         reasons[reason] += count
@@ -548,5 +562,7 @@ def _notes(found: Discovery, sound: Iterable[dict], manifest: pd.DataFrame) -> l
     if len(manifest):
         few = check_cells(manifest)
         notes += [f"{p.column}: {p.value}; needed: {p.allowed}" for p in few]
-    notes.append("contrast phase: unknown (headers do not tell it); a mirrored or wrong-time scan cannot be seen here")
+    phases = Counter(record["facts"]["phase"] for record in sound)
+    told = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items())) or "nobody"
+    notes.append(f"contrast phase, where aorta and vena cava tell it: {told}; a mirrored scan cannot be seen here")
     return notes

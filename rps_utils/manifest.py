@@ -26,7 +26,9 @@ FILES = ("image", "mask")
 HASHES = {"image_sha256": "image", "mask_sha256": "mask"}
 SPLITS = ("training", "validation")
 READY_MADE = "risk_"
-NOT_CLINICAL = (*REQUIRED, "split", "fold", *HASHES)
+DATA_KIND = "data_kind"
+DATA_KINDS = ("synthetic", "public", "private")
+NOT_CLINICAL = (*REQUIRED, "split", "fold", DATA_KIND, *HASHES)
 MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
@@ -42,6 +44,18 @@ AFFINE_TOLERANCE = 1e-3
 LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0
 TUMOUR_HU = (-250.0, 500.0)  # median inside the mask: outside lies air, lung or bone
 SMALLEST_TUMOUR_ML = 1.0
+LEAST_GROUPS = 3  # nested cross-fitting leaves two out and needs one to learn from
+
+# No check of the files tells these from sound data.
+UNDETECTABLE = {
+    "whole scan mirrored": "left and right, or head and foot, exchanged in CT and mask alike: look at the anatomy",
+    "mask mirrored onto tissue": "where the mirrored place is soft tissue too, nothing in the file tells it",
+    "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
+    "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
+    "outcomes exchanged between patients": "each value is allowed; only the source can tell",
+    "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
+    "wrong phase, or a scan after treatment": "headers seldom tell it; only drawn vessels make a phase plausible",
+}
 
 
 class Problem(NamedTuple):
@@ -114,7 +128,7 @@ def _typed_column(column: str, cells: pd.Series) -> pd.Series:
     if column in (*FILES, *HASHES, "patient_id", "split"):
         return cells
     given = cells.where(~is_missing(cells))
-    if not given.dropna().str.fullmatch(NUMBER).all():
+    if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
         return given
     return given.astype(float).astype(int) if column == "event" else given.astype(float)
 
@@ -180,15 +194,45 @@ def is_missing(cells: pd.Series) -> pd.Series:
     return cells.str.lower().isin(MISSING)
 
 
+# ---------------------------------------------------------------- whose data
+
+
+def data_kind(cohort: pd.DataFrame) -> str:
+    """Return whose data a cohort holds: ``synthetic``, ``public``, or ``private`` where nobody says otherwise."""
+    return str(cohort[DATA_KIND].iloc[0]) if DATA_KIND in cohort and len(cohort) else "private"
+
+
+def why_withheld(cohort: pd.DataFrame, show_pixels: str = "auto") -> str:
+    """Say why pictures of these patients are left out of notebooks and figures; empty where they may be shown.
+
+    Parameters
+    ----------
+    cohort : pandas.DataFrame
+        A manifest or ``cohort.csv``.
+    show_pixels : {"auto", "yes", "no"}
+        ``auto`` shows synthetic and public patients. Notebooks and reports are passed on more freely than scans.
+    """
+    if show_pixels not in ("auto", "yes", "no"):
+        raise ValueError(f"show_pixels = {show_pixels!r}; allowed: auto, yes, no")
+    if show_pixels == "no":
+        return "not shown: show_pixels is set to no"
+    if show_pixels == "yes" or data_kind(cohort) != "private":
+        return ""
+    return (
+        f"not shown: the manifest does not call these patients synthetic or public (column {DATA_KIND}). "
+        "To see them in notebooks that stay with you, set the parameter show_pixels to yes."
+    )
+
+
 # ---------------------------------------------------------------- cells
 
 
 def clinical_columns(columns: Iterable[str]) -> list[str]:
-    """Return the names of the clinical columns: all but ids, files, outcome, split and ``risk_<Name>``."""
+    """Return the names of the clinical columns: all but ids, files, outcome, split, kind and ``risk_<Name>``."""
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
 
 
-def check_cells(cells: pd.DataFrame, folds: int | None = None) -> list[Problem]:
+def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "") -> list[Problem]:
     """List the faults of a manifest that show without opening a file.
 
     Parameters
@@ -197,6 +241,8 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None) -> list[Problem]:
         From `read_cells`.
     folds : int, optional
         Number of folds planned: training must hold an event and three patients for each.
+    split_by : str
+        Column whose values are to be the folds, such as ``centre``, in place of `folds` drawn ones.
     """
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
@@ -204,11 +250,13 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None) -> list[Problem]:
         *_cell_problems(cells, "time_months", _time_fault),
         *_cell_problems(cells, "event", _event_fault),
         *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
+        *(_kind_problems(cells) if DATA_KIND in cells else ()),
         *(p for c in ready_made for p in _cell_problems(cells, c, _number_fault)),
         *(p for c in HASHES if c in cells for p in _cell_problems(cells, c, _hash_fault)),
         *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c)),
     ]
-    return sorted(found, key=_line) or list(_size_problems(cells, folds))
+    enough = _group_problems(cells, split_by) if split_by else _size_problems(cells, folds)
+    return sorted(found, key=_line) or list(enough)
 
 
 def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
@@ -268,6 +316,18 @@ def _split_fault(text: str) -> tuple[str, str] | None:
     return None if text in SPLITS else (" or ".join(SPLITS), "correct it, or remove the column to have it drawn")
 
 
+def _kind_problems(cells: pd.DataFrame) -> Iterator[Problem]:
+    yield from _cell_problems(cells, DATA_KIND, _kind_fault)
+    kinds = sorted(set(cells[DATA_KIND]))
+    if len(kinds) > 1 and set(kinds) <= set(DATA_KINDS):
+        remedy = "write private in all rows, or make a manifest of each kind"
+        yield _of_table(DATA_KIND, ", ".join(kinds), "one kind for the whole cohort", remedy)
+
+
+def _kind_fault(text: str) -> tuple[str, str] | None:
+    return None if text in DATA_KINDS else (" or ".join(DATA_KINDS), "correct it; without the column it is private")
+
+
 def _hash_fault(text: str) -> tuple[str, str] | None:
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return None
@@ -316,6 +376,28 @@ def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
         value = f"{len(training)} patients, {int(training.sum())} events" + ("" if split is None else " in training")
         allowed = f"for {folds} folds 3 patients and 1 event a fold" if folds else "2 events to learn from"
         yield _of_table("event", value, allowed, "lower the parameter folds, or add patients")
+
+
+def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
+    """Faults of a split in which each value of a column is a fold (leave one centre out)."""
+    remedy = "set split_by to nothing, or merge groups"
+    if column not in cells:
+        yield _of_table(
+            column, "no such column", "the column that split_by names", "add it, or set split_by to nothing"
+        )
+        return
+    missing = cells.index[is_missing(cells[column])]
+    yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)
+    training = cells[cells["split"] == "training"] if "split" in cells else cells
+    groups = training[~is_missing(training[column])].groupby(column)["event"]
+    if len(groups) < LEAST_GROUPS:
+        value = f"{len(groups)} groups in training ({', '.join(groups.groups)})"
+        yield _of_table(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
+    for name, event in groups:
+        events = int((event.astype(float) == 1).sum())
+        if len(event) < 3 or not events:
+            value = f"{name}: {len(event)} patients, {events} events in training"
+            yield _of_table(column, value, "3 patients and 1 event a group", remedy)
 
 
 # ---------------------------------------------------------------- files
@@ -545,7 +627,9 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
 # ---------------------------------------------------------------- the whole door
 
 
-def check_manifest(path: str | Path, folds: int | None = None, n_jobs: int = 1, voxels: bool = True) -> list[Problem]:
+def check_manifest(
+    path: str | Path, folds: int | None = None, n_jobs: int = 1, voxels: bool = True, split_by: str = ""
+) -> list[Problem]:
     """List everything that is wrong with a manifest and with the files it names. Nothing is written.
 
     Parameters
@@ -558,6 +642,8 @@ def check_manifest(path: str | Path, folds: int | None = None, n_jobs: int = 1, 
         Processes that read voxels.
     voxels : bool
         False stops after the headers: a second instead of a tenth of a second a patient.
+    split_by : str
+        Column whose values are to be the folds.
 
     Returns
     -------
@@ -573,7 +659,7 @@ def check_manifest(path: str | Path, folds: int | None = None, n_jobs: int = 1, 
     if problems:
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    problems = [*check_cells(cells, folds), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
+    problems = [*check_cells(cells, folds, split_by), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
     return sorted(problems, key=_line)
 
 
@@ -598,7 +684,7 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
         kinds[kind] = kinds.get(kind, 0) + 1
         if kinds[kind] <= alike:
             row = "-" if p.row is None else str(p.row)
-            shown.append((row, _plain(p.patient_id), p.column, _plain(p.value), p.allowed, p.remedy))
+            shown.append((row, plain_text(p.patient_id), p.column, plain_text(p.value), p.allowed, p.remedy))
     table = [("line", "patient", "column", "found", "allowed", "remedy"), *shown]
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in table]
@@ -606,7 +692,7 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
     return f"{len(problems)} problem{'s' * (len(problems) != 1)}\n" + "\n".join(lines)
 
 
-def _plain(text: str, width: int = 60) -> str:
-    """Keep a cell on one line: control characters become visible, long text is cut."""
+def plain_text(text: str, width: int = 60) -> str:
+    """Keep a cell on one line of `width`: control characters become visible, long text is cut."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= width else text[: width - 1] + "…"

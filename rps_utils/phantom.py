@@ -24,7 +24,7 @@ from rps_utils.phantom_patients import draw_patients, image_causes
 MANIFEST_COLUMNS = (
     *("patient_id", "image", "mask", "split", "time_months", "event", "age", "sex", "size_cm", "histology", "grade"),
     *("multifocal", "symptoms", "margin", "rupture", "organs_resected", "radiotherapy", "chemotherapy"),
-    *("risk_Oracle", "image_sha256", "mask_sha256"),
+    *("risk_Oracle", "data_kind", "image_sha256", "mask_sha256"),
 )
 COMPRESSION = 1
 
@@ -158,7 +158,10 @@ def manifest_table(folder: Path, cohort: pd.DataFrame) -> pd.DataFrame:
     """Return the manifest: paths relative to `folder` with forward slashes, outcome, covariates and hashes."""
     ids = cohort["patient_id"]
     table = cohort.assign(
-        image="images/" + ids + "_ct.nii.gz", mask="images/" + ids + "_mask.nii.gz", risk_Oracle=cohort["eta"]
+        image="images/" + ids + "_ct.nii.gz",
+        mask="images/" + ids + "_mask.nii.gz",
+        risk_Oracle=cohort["eta"],
+        data_kind="synthetic",
     )
     for kind in ("image", "mask"):
         table[f"{kind}_sha256"] = [file_sha256(folder / path) for path in table[kind]]

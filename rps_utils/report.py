@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 from rps_utils.evaluation import KINDS, interval_text, p_text, wide
 from rps_utils.files import read_csv, read_json, write_text
 from rps_utils.ledger import audit, can_audit, verdict
+from rps_utils.manifest import data_kind
 
 # Ren et al., Frontiers in Medicine 2026, from the abstract, which is all that is open. Training values are taken
 # to be apparent ones: the abstract does not mention cross-validation. RSCM: no number in the abstract.
@@ -117,7 +118,8 @@ def paper_rows() -> pd.DataFrame:
 def c_index_table(run: str | Path) -> str:
     """Return the C-index table of a run as text for a terminal, the paper's numbers beside."""
     table = paper_and_run(read_csv(Path(run) / "metrics.csv"))
-    return f"Harrell's C (95 % interval)\n{table.to_string(index=False)}"
+    kind = _data_kind(Path(run))
+    return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
 
 
 def hazard_ratio_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
@@ -298,12 +300,12 @@ def _number_text(value: float, whole: bool) -> str:
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:.1e}"
 
 
-def page_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
-    """Return a table as texts: caption, header, rows (at most 200) and how many are left out."""
-    shown = table.head(LONGEST_TABLE)
+def page_table(table: pd.DataFrame, caption: str, longest: int | None = LONGEST_TABLE) -> dict[str, Any]:
+    """Return a table as texts: caption, header, rows (at most `longest`) and how many are left out."""
+    shown = table.iloc[:longest]
     rows = list(zip(*(column_texts(shown.iloc[:, i]) for i in range(shown.shape[1])), strict=True))
     header = [str(c).replace("_", " ") for c in table.columns]
-    return {"caption": caption, "header": header, "rows": rows, "left_out": max(0, len(table) - LONGEST_TABLE)}
+    return {"caption": caption, "header": header, "rows": rows, "left_out": len(table) - len(shown)}
 
 
 def _metric_tables(metrics: pd.DataFrame, wanted: Iterable[MetricTable]) -> list[dict[str, Any]]:
@@ -393,11 +395,10 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
     record = read_json(run / "run.json") if (run / "run.json").is_file() else {}
     sections, used = _filled_sections(run, metrics)
     others = [path for path in sorted(run.glob("tables/*.csv")) if path.name not in used]
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    ).get_template("report_template.html")
-    page = template.render(
+    page = render_page(
+        "report_template.html",
         cohort=cohort_name(record, cohort_label),
+        data_kind=_data_kind(run),
         counts=_counts(run),
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
         whole_study=(run / "cohort.csv").is_file(),
@@ -414,6 +415,18 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
     return write_text(page, run / "report.html")
+
+
+def _data_kind(run: Path) -> str:
+    """Return whose data the run is about; empty where scores came from elsewhere."""
+    return data_kind(read_csv(run / "cohort.csv")) if (run / "cohort.csv").is_file() else ""
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fill a template of this package; text from outside cannot become part of the page's own code."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return pages.get_template(template).render(**values)
 
 
 def _audit_lines(run: Path) -> list[str]:

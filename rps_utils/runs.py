@@ -255,7 +255,7 @@ def is_up_to_date(path: Path, sources: Sequence[Path]) -> bool:
 
 def code_files() -> list[Path]:
     """Return the files of the package whose change makes results out of date."""
-    return sorted(p for p in PACKAGE.iterdir() if p.suffix in {".py", ".html", ".json"})
+    return sorted(p for p in PACKAGE.iterdir() if p.suffix in {".py", ".html", ".css", ".json"})
 
 
 def code_hash() -> str:

@@ -13,10 +13,12 @@ from pydicom.errors import InvalidDicomError
 
 from rps_utils.dicom import Refused, Series
 from rps_utils.manifest import Fault
+from rps_utils.phase import vessel_of
 
 RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
 OFF_SLICE_MM = 0.1
+LEAST_VESSEL = 20  # voxels; a median of fewer says little
 SEVERAL = "one, or a rule: segments: largest | union | named"
 
 
@@ -146,7 +148,8 @@ def tumour_mask(
         From `dicom.read_ct`.
     rule : {"one", "largest", "union", "named"}
         What to do with several structures: refuse, keep the largest, join all, or join those whose names stand in
-        `roi`. The default refuses: which structure is the tumour is no question for a program.
+        `roi`. The default refuses: which structure is the tumour is no question for a program. Aorta and inferior
+        vena cava, by their names, are no candidates unless named.
     roi : sequence of str
         Names, for ``named``; capitals do not matter.
 
@@ -179,12 +182,39 @@ def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> 
             allowed = f"one of roi: {', '.join(roi)}"
             raise Refused(_mask_fault(f"structures {names or 'none'}", allowed, "correct the names in the mapping"))
         return chosen
-    if not segments:
-        raise Refused(_mask_fault("no structure in the file", "one tumour", "export the segmentation again"))
-    if rule == "one" and len(segments) > 1:
-        value = f"{len(segments)} structures: {names}"
+    candidates = [segment for segment in segments if not vessel_of(segment.name)]
+    if not candidates:
+        value = f"nothing but {names}" if names else "no structure in the file"
+        raise Refused(_mask_fault(value, "one tumour", "export the segmentation again"))
+    if rule == "one" and len(candidates) > 1:
+        value = f"{len(candidates)} structures: {', '.join(segment.name for segment in candidates)}"
         raise Refused(_mask_fault(value, SEVERAL, "state the rule in the mapping"))
-    return segments
+    return candidates
+
+
+def vessel_hu(documents: Sequence[tuple[Path, Dataset]], ct: highdicom.Volume, hu: np.ndarray) -> dict[str, float]:
+    """Return the median HU of aorta and inferior vena cava, as far as they are drawn and fit the CT.
+
+    Parameters
+    ----------
+    documents : sequence of (path, pydicom.Dataset)
+        Drawn on this CT.
+    ct : highdicom.Volume
+    hu : numpy.ndarray
+        HU on its axes.
+    """
+    medians: dict[str, float] = {}
+    for segment in list_segments(documents):
+        vessel = vessel_of(segment.name)
+        if not vessel or vessel in medians:
+            continue
+        try:
+            inside = read_segment(segment, ct)
+        except Refused:  # the tumour decides about the patient; an unreadable vessel tells no phase
+            continue
+        if inside.sum() >= LEAST_VESSEL:
+            medians[vessel] = float(np.median(hu[inside]))
+    return medians
 
 
 def read_segment(segment: Segment, ct: highdicom.Volume) -> np.ndarray:

@@ -13,10 +13,11 @@ from rps_utils.dicom import find_series, read_ct, series_faults, to_ras, whole_h
 from rps_utils.dicom_writer import edit_files, trace_outlines, write_ct, write_seg, write_twin
 from rps_utils.faults import small_scan, write_small_cohort
 from rps_utils.files import read_csv
-from rps_utils.images import TEXT_FIELDS, Volume, load_volume
+from rps_utils.images import TEXT_FIELDS, Volume, load_volume, write_volume
 from rps_utils.ingest import ingest
 from rps_utils.manifest import check_manifest
 from rps_utils.phantom import write_cohort
+from rps_utils.phase import vessel_of
 from rps_utils.segmentations import inside_polygon
 
 REALDATA = os.environ.get("RPS_REALDATA", "")
@@ -228,6 +229,64 @@ def test_several_segments_by_a_rule(source, tmp_path, rule, expected):
     assert (got == np.isin(labels, {1: [1], 2: [2], 3: [1, 2]}[expected])).all()
 
 
+# ---------------------------------------------------------------- contrast phase
+
+PHASES = {
+    "portal venous": ({"aorta": 150, "inferior_vena_cava": 130}, "portal venous", "IVC 130, aorta 150"),
+    "arterial": ({"Aorta": 320, "IVC": 60}, "arterial", "IVC 60, aorta 320"),
+    "no contrast": ({"aorta": 42, "ivc": 40}, "non-contrast", "IVC 40, aorta 42"),
+    "aorta alone, bright": ({"abdominal aorta": 150}, "unknown", "aorta 150"),
+    "aorta alone, plain": ({"aorta": 45}, "non-contrast", "aorta 45"),
+    "between phases": ({"aorta": 260, "IVC": 240}, "unknown", "IVC 240, aorta 260"),
+}
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_drawn_vessels_make_a_phase_plausible(source, tmp_path, name):
+    """P3 gets vessels beside the spine; under the rule `one` they are no candidates for the tumour."""
+    vessels, phase, shown = PHASES[name]
+    ct, mask = small_scan(3)
+    for number, hu in enumerate(vessels.values()):
+        box = (slice(22 + 5 * number, 25 + 5 * number), slice(12, 15), slice(2, 30))
+        ct.values[box], mask.values[box] = hu, number + 2
+    images = write_ct(ct, "P3", source / "P3" / "CT")
+    write_seg(mask, images, source / "P3" / "seg.dcm", ("tumour", *vessels))
+    done = run(source, tmp_path / "out")
+    assert done.quarantine.empty, done.quarantine.to_string()
+    facts = read_csv(tmp_path / "out" / "ingest.csv").set_index("patient_id")
+    assert facts.loc["P3", ["phase", "vessels_hu", "structures"]].tolist() == [phase, shown, "tumour"]
+    assert facts.loc["P1", ["phase", "vessels_hu"]].tolist() == ["unknown", "not drawn"]
+    assert same_voxels(tmp_path / "out" / "images" / "P3_mask.nii.gz", mask_file(tmp_path, mask)) == 0
+    assert any(note.startswith("contrast phase, where aorta and vena cava tell it:") for note in done.notes)
+
+
+def mask_file(folder, labels):
+    write_volume(Volume((labels.values == 1).astype(np.uint8), labels.affine), folder / "expected.nii.gz")
+    return folder / "expected.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("structure", "vessel"),
+    [
+        *(("Aorta", "aorta"), ("inferior_vena_cava", "IVC"), ("IVC", "IVC"), ("vena cava inferior", "IVC")),
+        *(
+            ("IVC tumour", ""),
+            ("leiomyosarcoma of the inferior vena cava", ""),
+            ("tumour", ""),
+            ("para-aortic node", ""),
+        ),
+    ],
+)
+def test_only_the_vessel_itself_is_one(structure, vessel):
+    assert vessel_of(structure) == vessel
+
+
+def test_vessels_alone_are_no_tumour(source, tmp_path):
+    images = [dcmread(p) for p in sorted((source / "P3" / "CT").iterdir())]
+    write_seg(small_scan(3)[1], images, source / "P3" / "seg.dcm", ("aorta",))
+    assert run(source, tmp_path).quarantine["value"].tolist() == ["nothing but aorta"]
+
+
 # ---------------------------------------------------------------- outlines
 
 
@@ -275,6 +334,26 @@ def test_excel_gives_the_same_as_csv(small, tmp_path):
     text, _ = read_clinical(small / "clinical.csv", Mapping())
     assert problems == []
     pd.testing.assert_frame_equal(excel.astype(table.dtypes), text.astype(table.dtypes))
+
+
+@pytest.mark.parametrize(
+    ("table_says", "mapping", "kind"),
+    [("", "", "private"), ("", "data_kind: public\n", "public"), ("synthetic", "", "synthetic")],
+    ids=["nobody says", "the mapping", "the table"],
+)
+def test_manifest_says_whose_data_it_holds(source, tmp_path, table_says, mapping, kind):
+    if table_says:
+        table = read_csv(source / "clinical.csv")
+        table.assign(data_kind=table_says).to_csv(source / "clinical.csv", index=False)
+    (tmp_path / "m.yml").write_text(mapping or "{}\n")
+    done = run(source, tmp_path / "out", mapping=tmp_path / "m.yml")
+    assert set(read_csv(done.manifest)["data_kind"]) == {kind}
+
+
+def test_mapping_with_another_kind_is_refused(tmp_path):
+    (tmp_path / "m.yml").write_text("data_kind: secret\n")
+    with pytest.raises(ValueError, match="data_kind: 'secret' given; allowed: synthetic, public, private"):
+        read_mapping(tmp_path / "m.yml")
 
 
 def test_real_ids_and_names_stay_behind(source, tmp_path):

@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from rps_utils.faults import FAULTS, UNDETECTABLE, findings, plant, write_sound
+from rps_utils.faults import FAULTS, findings, plant, write_sound
+from rps_utils.manifest import UNDETECTABLE
 
 
 @pytest.fixture(scope="module")
