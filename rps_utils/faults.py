@@ -44,7 +44,7 @@ UNDETECTABLE = {
     "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
     "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
     "outcomes exchanged between patients": "each value is allowed; only the source can tell",
-    "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
+    "event coded the other way round": "each code is allowed; the report shows the number of events",
     "wrong phase, or a scan after treatment": "headers seldom tell it; it is written as unknown",
 }
 
@@ -625,7 +625,7 @@ PERSON_FAULTS = {
 
 TABLE_FAULTS = {
     "event in words": ("yes", "event  yes  0 (no local", _cell("event", "yes")),
-    "competing death": ("2", "death without recurrence", _cell("event", "2")),
+    "unknown event code": ("3", "2 (death without it)", _cell("event", "3")),
     "negative time": ("-3", "months above 0", _cell("time_months", "-3")),
     "time in days": ("1460", "months up to 600", _cell("time_months", "1460")),
     "date as time": ("2021-05-06", "no full dates", _cell("time_months", "2021-05-06")),
