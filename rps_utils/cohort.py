@@ -247,7 +247,7 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def cohort_flow(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Return how patients run through the study, to the single folds: ``step, patients, events``, perhaps ``deaths``."""
+    """Return the way of the patients through the study, to the single folds: ``step, patients, events[, deaths]``."""
     steps = [
         ("in the manifest, images and outcome sound", cohort),
         ("of these with every clinical value", cohort.dropna(subset=clinical_columns(cohort.columns))),

@@ -110,7 +110,8 @@ def draw_patients(
     DataFrame
         One row a patient: clinical columns in words, ``size_cm`` (cm), ``age`` (years), the latents (standard
         normal), ``side``, ``scanner`` (0 = quiet and smooth, 1 = noisy and sharp), ``image_seed``, ``eta`` (true
-        log hazard, higher = earlier recurrence), ``time_months`` and ``event`` (1 = recurrence, 0 = none seen, 2 = death without it for ``"competing"``).
+        log hazard, higher = earlier recurrence), ``time_months`` and ``event`` (1 = recurrence, 0 = none seen; 2
+        = death without it, if `endpoint` is ``"competing"``).
 
     Raises
     ------
