@@ -223,6 +223,79 @@ def ici(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -
     return one_or_all(np.sum(distance * counts, axis=1) / counts.sum(axis=1), weights)
 
 
+def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -> np.ndarray:
+    """Return ICI, E50 and E90 together, so that each resample's curve is fitted once.
+
+    Parameters
+    ----------
+    time, event, lrfs, horizon, weights
+        As in `ici`; every row of counts has the same sum.
+
+    Returns
+    -------
+    ndarray of shape (3,) or (3, B)
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    counts = check_weights(weights, len(time))
+    distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
+    drawn = np.repeat(distance.ravel(), counts.astype(int).ravel()).reshape(len(counts), -1)
+    errors = np.vstack([drawn.mean(axis=1), np.quantile(drawn, [0.5, 0.9], axis=1)])
+    return errors[:, 0] if weights is None else errors
+
+
+def calibration_band(
+    time: Any, event: Any, lrfs: Any, horizon: float, counts: np.ndarray, level: float = 0.95
+) -> pd.DataFrame:
+    """Return `calibration_curve` with a pointwise percentile band over the resamples in `counts` (B, n).
+
+    Returns
+    -------
+    pandas.DataFrame
+        predicted (increasing), observed, ci_low, ci_high; the knots stay those of the rows given.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    curves = _smooth_observed(time, event, lrfs, horizon, check_weights(counts, len(time)), "efron")
+    curves = curves[np.isfinite(curves).all(axis=1)]
+    tails = [0.5 - level / 2, 0.5 + level / 2]
+    low, high = np.quantile(curves, tails, axis=0) if len(curves) else np.full((2, len(time)), np.nan)
+    observed = _smooth_observed(time, event, lrfs, horizon, None, "efron")[0]
+    table = pd.DataFrame({"predicted": 1 - lrfs, "observed": observed, "ci_low": low, "ci_high": high})
+    return table.sort_values("predicted", ignore_index=True)
+
+
+def observed_expected_overall(event: Any, lrfs_at_own_time: Any, level: float = 0.95) -> Estimate:
+    """Return observed / expected recurrences over all of follow-up, with the interval of a Poisson model.
+
+    Parameters
+    ----------
+    event : array_like, shape (n,)
+        0/1.
+    lrfs_at_own_time : array_like, shape (n,)
+        Predicted probability of being free of recurrence at the patient's own last time, above 0.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        Sum of events over the sum of -log(lrfs), interval exp(log(O/E) +- z / sqrt(events)).
+
+    References
+    ----------
+    Crowson, Atkinson & Therneau, Stat Methods Med Res 2016.
+    """
+    survival = np.asarray(lrfs_at_own_time, float)
+    _, event = check_follow_up(np.ones(len(survival)), event)
+    survival = check_numbers("lrfs_at_own_time", survival, len(event), np.finfo(float).tiny, 1)
+    events, expected = int(event.sum()), float(-np.log(survival).sum())
+    if not events or not expected:
+        return Estimate(0.0 if expected else np.nan, np.nan, np.nan, "no event" if not events else "every risk is 0")
+    factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
+    return Estimate(events / expected, float(events / expected / factor), float(events / expected * factor))
+
+
 class DCalibration(NamedTuple):
     """Chi-square over the bins, its p-value, and the expected-equal share of patients in each bin."""
 

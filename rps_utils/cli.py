@@ -52,6 +52,7 @@ def _describe_phantom(commands) -> None:  # noqa: ANN001
     phantom.add_argument("--patients", type=int, default=115)
     phantom.add_argument("--seed", type=int, default=2026)
     phantom.add_argument("--variant", choices=sorted(VARIANTS), default="full")
+    phantom.add_argument("--deaths", action="store_true", help="tell death without local recurrence apart, as event 2")
     phantom.add_argument(
         "--manifest", type=Path, metavar="FILE", help="write the manifest here as well, paths relative"
     )
@@ -125,7 +126,8 @@ def phantom_command(asked: argparse.Namespace) -> int:
     """Write a phantom cohort."""
     from rps_utils.phantom import write_cohort
 
-    options = {"n_jobs": asked.cores, "progress": print}
+    endpoint = "competing" if asked.deaths else "lr"
+    options = {"n_jobs": asked.cores, "progress": print, "endpoint": endpoint}
     manifest = write_cohort(asked.folder, asked.patients, asked.seed, asked.variant, **options)
     if asked.manifest:
         write_csv(_seen_from(manifest, asked.manifest.parent), asked.manifest)

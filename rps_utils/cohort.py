@@ -26,6 +26,7 @@ from rps_utils.images import (
     write_volume,
 )
 from rps_utils.manifest import FILES, HASHES, LEAST_GROUPS, SPLITS, clinical_columns
+from rps_utils.scores import DIED, by_cause
 
 # ---------------------------------------------------------------- who learns, who is tested
 
@@ -144,12 +145,18 @@ def study_table(manifest: pd.DataFrame, folds: int, seed: int, split_by: str = "
         See `draw_folds`.
     split_by : str
         Column whose values become the folds (`group_folds`); empty: they are drawn.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``event`` is 1 = local recurrence and 0 = none seen; where the manifest has deaths without it (``event`` 2),
+        a column ``died`` marks them. The models censor at death; evaluation shows what that means.
     """
-    cohort = manifest.drop(columns=[c for c in (*FILES, *HASHES) if c in manifest])
+    cohort = by_cause(manifest.drop(columns=[c for c in (*FILES, *HASHES) if c in manifest]))
     if "split" not in cohort:
         cohort["split"] = draw_split(cohort["time_months"], cohort["event"], seed)
     cohort["fold"] = group_folds(cohort, split_by) if split_by else draw_folds(cohort, folds, seed)
-    first = ["patient_id", "split", "fold", "time_months", "event"]
+    first = ["patient_id", "split", "fold", "time_months", "event", *([DIED] if DIED in cohort else [])]
     return cohort[[*first, *(c for c in cohort.columns if c not in first)]]
 
 
@@ -242,9 +249,10 @@ def follow_up(cohort: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``split, patients, events, median_months, ci_low, ci_high, note``. The median is the reverse Kaplan-Meier
-        one, with a log-log interval: recurrences end the observation of patients who might have been followed
-        for longer, so they count as censored here.
+        ``split, patients, events, median_months, ci_low, ci_high, note``, and ``deaths`` after the events where
+        the cohort has any. The median is the reverse Kaplan-Meier one, with a log-log interval: recurrences (and
+        deaths, where they are told apart) end the observation of patients who might have been followed for
+        longer, so they count as censored here.
 
     References
     ----------
@@ -252,22 +260,31 @@ def follow_up(cohort: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, group in _groups(cohort).items():
-        median = median_survival(group["time_months"], 1 - group["event"])
-        rows.append((name, len(group), int(group["event"].sum()), *median))
-    return pd.DataFrame(rows, columns=["split", "patients", "events", "median_months", "ci_low", "ci_high", "note"])
+        median = median_survival(group["time_months"], left_observation(group))
+        rows.append({"split": name, **_counts(group), "median_months": median.value})
+        rows[-1] |= {"ci_low": median.ci_low, "ci_high": median.ci_high, "note": median.note}
+    return pd.DataFrame(rows)
+
+
+def left_observation(rows: pd.DataFrame) -> pd.Series:
+    """Return 1 for patients whose observation ended without recurrence or death: the event of reverse Kaplan-Meier."""
+    return 1 - rows["event"] - rows.get(DIED, 0)
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    deaths = {"deaths": int(rows[DIED].sum())} if DIED in rows else {}
+    return {"patients": len(rows), "events": int(rows["event"].sum()), **deaths}
 
 
 def cohort_flow(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Return how patients run through the study: ``step, patients, events``, complete to the single folds."""
+    """Return the way of the patients through the study, to the single folds: ``step, patients, events[, deaths]``."""
     steps = [
         ("in the manifest, images and outcome sound", cohort),
         ("of these with every clinical value", cohort.dropna(subset=clinical_columns(cohort.columns))),
         *((name, cohort[cohort["split"] == name]) for name in SPLITS),
         *((f"training, fold {int(k)}", rows) for k, rows in cohort.groupby("fold")),
     ]
-    return pd.DataFrame(
-        [(step, len(rows), int(rows["event"].sum())) for step, rows in steps], columns=["step", "patients", "events"]
-    )
+    return pd.DataFrame([{"step": step, **_counts(rows)} for step, rows in steps])
 
 
 # ---------------------------------------------------------------- images

@@ -20,6 +20,7 @@ from scipy import stats
 from rps_utils.scores import lrfs_column
 
 SEPARATED_SE = 5.0
+FEWEST_EVENTS = 10  # for each term
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,17 @@ class CoxModel:
 
         A landmark beyond the training follow-up is left empty: nothing was observed there to predict from.
         """
-        hazard = np.asarray(self.cumulative_hazard)
-        place = np.searchsorted(self.times, landmarks, side="right") - 1
-        at = np.where(np.asarray(landmarks) > self.times[-1], np.nan, np.where(place < 0, 0.0, hazard[place]))
-        survival = np.exp(-np.exp(self.risk(matrix).to_numpy())[:, None] * at[None, :])
+        survival = np.exp(-np.exp(self.risk(matrix).to_numpy())[:, None] * self._hazard_at(landmarks)[None, :])
         return pd.DataFrame(survival, index=matrix.index, columns=[lrfs_column(t) for t in landmarks])
+
+    def lrfs_at_own_time(self, matrix: pd.DataFrame, months: Sequence[float]) -> np.ndarray:
+        """Return the LRFS predicted for each patient at the patient's own time; empty beyond training follow-up."""
+        return np.exp(-np.exp(self.risk(matrix).to_numpy()) * self._hazard_at(months))
+
+    def _hazard_at(self, months: Sequence[float]) -> np.ndarray:
+        place = np.searchsorted(self.times, months, side="right") - 1
+        hazard = np.where(place < 0, 0.0, np.asarray(self.cumulative_hazard)[place])
+        return np.where(np.asarray(months) > self.times[-1], np.nan, hazard)
 
     def as_dict(self) -> dict:
         """Return the model as a dictionary of plain numbers, ready for JSON; ``CoxModel(**d)`` reads it back."""
@@ -232,6 +239,20 @@ def events_per_term(cohort: pd.DataFrame, matrix: pd.DataFrame) -> float:
     """Return the number of events for each term that a Cox model would fit."""
     events = cohort.set_index("patient_id").loc[matrix.index, "event"].sum()
     return float(events) / matrix.shape[1]
+
+
+def events_warning(cohort: pd.DataFrame, matrix: pd.DataFrame) -> str:
+    """Say that there are too few events for the terms of a Cox model (fewer than ten each), or return an empty text.
+
+    References
+    ----------
+    Ten is Peduzzi's rule of thumb (1995); below it coefficients are biased away from zero and intervals unreliable.
+    """
+    each = events_per_term(cohort, matrix)
+    if each >= FEWEST_EVENTS:
+        return ""
+    remedy = "use fewer terms or a penalty, and do not read the table as if it were settled"
+    return f"WARNING: {each:.1f} events for each of {matrix.shape[1]} terms, fewer than {FEWEST_EVENTS}: {remedy}"
 
 
 def schoenfeld_residuals(matrix: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:

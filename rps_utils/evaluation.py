@@ -16,15 +16,17 @@ import pandas as pd
 
 from rps_utils import inference, metrics
 from rps_utils.curves import Estimate, horizon_note
-from rps_utils.scores import KINDS_OF_SPLIT, lrfs_column
+from rps_utils.scores import DIED, KINDS_OF_SPLIT, OWN_TIME, lrfs_column
 
 METRIC_COLUMNS = [
     *("split", "kind", "model", "metric", "horizon_months", "value", "ci_low", "ci_high", "n", "events", "note"),
 ]
 KINDS = [kind for kinds in KINDS_OF_SPLIT.values() for kind in kinds]
-ICI_RESAMPLES = 500  # each refits a spline; the interval's limits move in the third digit beyond that
+BAND_RESAMPLES = 500  # pointwise bands are for looking at; their limits move in the third digit beyond that
 FEWEST_AT_RISK = 10
 FEWEST_IN_GROUP = 5
+D_CALIBRATION_BINS = 10
+ERRORS = ("ici", "e50", "e90")
 
 
 class Slice(NamedTuple):
@@ -39,6 +41,11 @@ class Slice(NamedTuple):
     def follow_up(self) -> tuple[np.ndarray, np.ndarray]:
         """Return times and events."""
         return self.rows["time_months"].to_numpy(float), self.rows["event"].to_numpy(bool)
+
+    @property
+    def died(self) -> np.ndarray | None:
+        """Return who died without local recurrence, or None where the table does not tell deaths apart."""
+        return self.rows[DIED].to_numpy(bool) if DIED in self.rows else None
 
     @property
     def risk(self) -> np.ndarray:
@@ -112,44 +119,60 @@ def _uno(part: Slice, tau: float, counts: np.ndarray) -> Estimate:
     if why := note_at(part, tau):
         return undefined(why)
     estimate = inference.c_interval(*part.follow_up, part.risk, tau, counts=counts)
-    return _with_note(estimate, note_at(part, tau, FEWEST_AT_RISK))
+    return with_note(estimate, note_at(part, tau, FEWEST_AT_RISK))
 
 
-def _with_note(estimate: Estimate, note: str) -> Estimate:
+def with_note(estimate: Estimate, note: str) -> Estimate:
+    """Put a note in front of an estimate's own."""
     return estimate._replace(note="; ".join(text for text in (note, estimate.note) if text))
 
 
-def difference_rows(scores: pd.DataFrame, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
-    """Return every paired difference of Harrell's C between two models of a kind, on the patients that both have.
+def difference_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
+    """Return every paired difference of C between two models of a kind, on the patients that both have.
 
     Returns
     -------
     DataFrame
-        Model ``A - B``; ``harrell_c_difference`` with its BCa interval, and ``harrell_c_difference_p``, the
-        two-sided p of `n_bootstrap` permutations that swap the two models' ranks.
+        Model ``A - B``; ``harrell_c_difference`` and ``uno_c_difference`` (up to tau) with BCa intervals. Two-sided
+        p-values: ``harrell_c_difference_p`` and ``uno_c_difference_p`` by the infinitesimal-jackknife z (Uno: G
+        taken as known), ``harrell_c_difference_permutation_p`` by `n_bootstrap` swaps of the two models' ranks.
     """
     rows = []
-    parts = list(slices(scores))
-    for first, second in combinations(parts, 2):
-        if first.kind != second.kind:
-            continue
-        pair, other = _on_common_patients(first, second)
-        if not len(pair.rows):
-            continue
+    for pair, other in _pairs(scores):
         counts = inference.resample_counts(len(pair.rows), n_bootstrap, seed)
-        result = inference.compare_c(
-            *pair.follow_up, pair.risk, other, counts=counts, permutations=n_bootstrap, seed=seed
-        )
-        why = "" if np.isfinite(result.p_permutation) else result.difference.note
-        p = Estimate(result.p_permutation, np.nan, np.nan, why)
-        rows.append(metric_row(pair, "harrell_c_difference", np.nan, result.difference))
-        rows.append(metric_row(pair, "harrell_c_difference_p", np.nan, p))
+        harrell = inference.compare_c(*pair.follow_up, pair.risk, other, None, counts, n_bootstrap, seed)
+        rows += _difference_rows(pair, "harrell_c", np.nan, harrell)
+        swapped = _p_value(harrell.p_permutation, harrell.difference.note)
+        rows.append(metric_row(pair, "harrell_c_difference_permutation_p", np.nan, swapped))
+        if why := note_at(pair, tau):
+            rows += [metric_row(pair, f"uno_c_difference{end}", tau, undefined(why)) for end in ("", "_p")]
+            continue
+        uno = inference.compare_c(*pair.follow_up, pair.risk, other, tau, counts, 0)
+        rows += _difference_rows(pair, "uno_c", tau, uno)
     return metric_table(rows)
 
 
-def _on_common_patients(first: Slice, second: Slice) -> tuple[Slice, np.ndarray]:
-    both = first.rows.merge(second.rows[["patient_id", "risk"]], on="patient_id", suffixes=("", "_other"))
-    return Slice(first.split, first.kind, f"{first.model} - {second.model}", both), both["risk_other"].to_numpy(float)
+def _pairs(scores: pd.DataFrame) -> Iterator[tuple[Slice, np.ndarray]]:
+    """Walk through pairs of models of a kind: the patients that both have, and the second model's risk."""
+    for first, second in combinations(slices(scores), 2):
+        if first.kind != second.kind:
+            continue
+        both = first.rows.merge(second.rows[["patient_id", "risk"]], on="patient_id", suffixes=("", "_other"))
+        if len(both):
+            pair = Slice(first.split, first.kind, f"{first.model} - {second.model}", both)
+            yield pair, both["risk_other"].to_numpy(float)
+
+
+def _difference_rows(pair: Slice, metric: str, horizon: float, result: inference.PairedDifference) -> list[dict]:
+    why = result.difference.note or "the two scores order the patients alike"
+    return [
+        metric_row(pair, f"{metric}_difference", horizon, result.difference),
+        metric_row(pair, f"{metric}_difference_p", horizon, _p_value(result.p, why)),
+    ]
+
+
+def _p_value(p: float, why: str) -> Estimate:
+    return Estimate(p, np.nan, np.nan, "" if np.isfinite(p) else why)
 
 
 # ---------------------------------------------------------------- at the landmarks
@@ -158,12 +181,54 @@ def _on_common_patients(first: Slice, second: Slice) -> tuple[Slice, np.ndarray]
 def td_auc_rows(
     scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
-    """Return the cumulative/dynamic AUC at every landmark, with BCa intervals; arguments as in the others."""
+    """Return the cumulative/dynamic AUC at every landmark and over them, with BCa intervals over patients.
+
+    Returns
+    -------
+    DataFrame
+        ``td_auc``, and ``integrated_td_auc``: the mean over the landmarks that have an AUC, which its note names,
+        weighted by the recurrences between them (`metrics.integrated_td_auc`); it stands at the last of them.
+    """
     rows = []
     for part in slices(scores):
         counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
         for landmark in landmarks:
             rows.append(metric_row(part, "td_auc", landmark, _auc(part, landmark, counts)))
+        rows.append(_integrated_auc_row(part, landmarks, counts))
+    return metric_table(rows)
+
+
+def _integrated_auc_row(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict:
+    grid = [t for t in sorted(landmarks) if np.isfinite(metrics.td_auc(*part.follow_up, part.risk, t))]
+    if not grid:
+        return metric_row(part, "integrated_td_auc", max(landmarks), undefined("no landmark has an AUC"))
+    note = "over " + ", ".join(f"{t:g}" for t in grid)
+    given = (metrics.integrated_td_auc, *part.follow_up, part.risk, grid)
+    estimate = inference.bootstrap_estimate(*given, counts=counts, note=note)
+    return metric_row(part, "integrated_td_auc", grid[-1], estimate)
+
+
+def auc_difference_rows(
+    scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
+) -> pd.DataFrame:
+    """Return every paired difference of the AUC at every landmark between two models of a kind.
+
+    Returns
+    -------
+    DataFrame
+        Model ``A - B``; ``td_auc_difference`` with its BCa interval, and ``td_auc_difference_p``, two-sided, by
+        influence functions (`influence.compare_auc`).
+    """
+    rows = []
+    for pair, other in _pairs(scores):
+        counts = inference.resample_counts(len(pair.rows), n_bootstrap, seed)
+        for landmark in landmarks:
+            given = (*pair.follow_up, pair.risk, other, landmark)
+            why = note_at(pair, landmark)
+            difference = undefined(why) if why else inference.paired_difference(metrics.td_auc, *given, counts=counts)
+            p = _p_value(np.nan if why else inference.compare_auc(*given).p, why or difference.note)
+            rows.append(metric_row(pair, "td_auc_difference", landmark, difference))
+            rows.append(metric_row(pair, "td_auc_difference_p", landmark, p))
     return metric_table(rows)
 
 
@@ -235,13 +300,15 @@ def with_predictions(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.Dat
 def brier_rows(
     scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
-    """Return ``brier`` and ``ipa`` at every landmark and ``ibs`` over all of them, with BCa intervals.
+    """Return Brier scores at every landmark and integrated over them, beside Kaplan-Meier's, with BCa intervals.
 
     Returns
     -------
     DataFrame
-        Only of models that predict LRFS. ``ibs`` is the trapezoid over the landmarks that are predicted and
-        reached, which its note names; it stands at the last of them and needs two.
+        Only of models that predict LRFS. At a landmark: ``brier``, ``brier_km`` (of the Kaplan-Meier curve of the
+        same patients, which knows nobody) and ``ipa`` = 1 - brier / brier_km. Integrated: ``ibs``, ``ibs_km`` and
+        ``integrated_ipa``, by the trapezoid over the landmarks that are predicted and reached, which the note
+        names; they stand at the last of them and need two.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
@@ -249,8 +316,17 @@ def brier_rows(
         for name, metric in (("brier", metrics.brier_score), ("ipa", metrics.ipa)):
             for landmark in landmarks:
                 rows.append(metric_row(part, name, landmark, _of_lrfs(metric, part, landmark, counts)))
-        rows.append(_ibs_row(part, landmarks, counts))
+        for landmark in landmarks:
+            rows.append(metric_row(part, "brier_km", landmark, _of_curve(part, landmark, counts)))
+        rows += _integrated_rows(part, landmarks, counts)
     return metric_table(rows)
+
+
+def _of_curve(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
+    if why := beyond_note(part, landmark):
+        return undefined(why)
+    note = note_at(part, landmark, FEWEST_AT_RISK)
+    return inference.bootstrap_estimate(metrics.null_brier, *part.follow_up, landmark, counts=counts, note=note)
 
 
 def _of_lrfs(metric: inference.Metric, part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
@@ -261,15 +337,27 @@ def _of_lrfs(metric: inference.Metric, part: Slice, landmark: float, counts: np.
     return inference.bootstrap_estimate(metric, *given, counts=counts, note=note)
 
 
-def _ibs_row(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict:
-    grid = [t for t in sorted(landmarks) if not (prediction_note(part, t) or beyond_note(part, t))]
+def _integrated_rows(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> list[dict]:
+    grid = _usable_landmarks(part, landmarks)
     if len(grid) < 2:
         why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches")
-        return metric_row(part, "ibs", max(landmarks), why)
+        return [metric_row(part, name, max(landmarks), why) for name in ("ibs", "ibs_km", "integrated_ipa")]
     matrix = np.column_stack([part.lrfs(t) for t in grid])
     note = "over " + ", ".join(f"{t:g}" for t in grid)
-    given = (metrics.integrated_brier, *part.follow_up, matrix, grid)
-    return metric_row(part, "ibs", grid[-1], inference.bootstrap_estimate(*given, counts=counts, note=note))
+    plans = {
+        "ibs": (metrics.integrated_brier, *part.follow_up, matrix, grid),
+        "ibs_km": (metrics.integrated_null_brier, *part.follow_up, grid),
+        "integrated_ipa": (metrics.integrated_ipa, *part.follow_up, matrix, grid),
+    }
+    return [
+        metric_row(part, name, grid[-1], inference.bootstrap_estimate(*plan, counts=counts, note=note))
+        for name, plan in plans.items()
+    ]
+
+
+def _usable_landmarks(part: Slice, landmarks: Sequence[float]) -> list[float]:
+    """Return the landmarks that are predicted for everybody and that the follow-up reaches, in rising order."""
+    return [t for t in sorted(landmarks) if not (prediction_note(part, t) or beyond_note(part, t))]
 
 
 # ---------------------------------------------------------------- calibration
@@ -278,23 +366,61 @@ def _ibs_row(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dic
 def calibration_rows(
     scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
-    """Return ``observed_expected``, ``ici``, ``e50``, ``e90`` at every landmark, and ``calibration_slope``.
+    """Return O/E, ICI, E50 and E90 at every landmark, calibration slope, O/E of all follow-up, and D-calibration.
 
     Returns
     -------
     DataFrame
-        Only of models that predict LRFS. The slope belongs to log(-log LRFS) at the last landmark with predictions
-        within (0, 1); in a proportional-hazards model that is the linear predictor plus a constant, so any landmark
-        gives the same. ``ici`` (BCa over at most 500 resamples), ``e50`` and ``e90`` are left empty where fewer
-        than ten patients are still at risk.
+        Only of models that predict LRFS. ``observed_expected`` at each landmark; ``ici``, ``e50``, ``e90`` with BCa
+        intervals, left empty where fewer than ten patients are still at risk. The ``calibration_slope`` belongs to
+        log(-log LRFS) at the last landmark with predictions within (0, 1); in a proportional-hazards model that is
+        the linear predictor plus a constant, so any landmark gives the same. ``observed_expected_overall`` and
+        ``d_calibration_p`` need the column ``lrfs_own_time``.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
-        rows.append(_slope_row(part, landmarks))
+        rows += [_slope_row(part, landmarks), _overall_row(part), _d_calibration_row(part, landmarks)]
+        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
         for landmark in landmarks:
             rows.append(metric_row(part, "observed_expected", landmark, _observed_expected(part, landmark)))
-            rows += _ici_rows(part, landmark, min(n_bootstrap, ICI_RESAMPLES), seed)
+            rows += _ici_rows(part, landmark, counts)
     return metric_table(rows)
+
+
+def _own_time(part: Slice) -> np.ndarray:
+    """Return predicted LRFS at every patient's own last time; NaN where the table does not give it."""
+    return part.rows.get(OWN_TIME, pd.Series(np.nan, part.rows.index)).to_numpy(float)
+
+
+def _own_time_note(part: Slice, own: np.ndarray) -> str:
+    missing = int(np.isnan(own).sum())
+    if missing == len(own):
+        return f"{part.model} gives no {OWN_TIME}"
+    return f"{missing} of {len(own)} patients have no {OWN_TIME}" if missing else ""
+
+
+def _overall_row(part: Slice) -> dict:
+    own = _own_time(part)
+    why = _own_time_note(part, own) or ("a predicted LRFS of 0 has no finite hazard" if own.min() == 0 else "")
+    estimate = undefined(why) if why else metrics.observed_expected_overall(part.follow_up[1], own)
+    return metric_row(part, "observed_expected_overall", np.nan, estimate)
+
+
+def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
+    """Test D-calibration with follow-up cut at the last usable landmark, so that no curve is read beyond it."""
+    grid = _usable_landmarks(part, landmarks)
+    if not grid:
+        why = f"needs a landmark that {part.model} predicts and the follow-up reaches"
+        return metric_row(part, "d_calibration_p", max(landmarks), undefined(why))
+    time, event = part.follow_up
+    later = time > grid[-1]
+    own = np.where(later, part.lrfs(grid[-1]), _own_time(part))
+    if why := _own_time_note(part, own):
+        return metric_row(part, "d_calibration_p", grid[-1], undefined(why))
+    few = len(time) < 5 * D_CALIBRATION_BINS
+    note = f"only {len(time)} patients for {D_CALIBRATION_BINS} bins" if few else ""
+    result = metrics.d_calibration(event & ~later, own, D_CALIBRATION_BINS)
+    return metric_row(part, "d_calibration_p", grid[-1], Estimate(result.p, np.nan, np.nan, note))
 
 
 def _observed_expected(part: Slice, landmark: float) -> Estimate:
@@ -318,22 +444,18 @@ def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
     return metric_row(part, "calibration_slope", usable[-1] if usable else np.nan, estimate)
 
 
-def _ici_rows(part: Slice, landmark: float, n_bootstrap: int, seed: int) -> list[dict]:
+def _ici_rows(part: Slice, landmark: float, counts: np.ndarray) -> list[dict]:
     why = prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK)
-    if why:
-        return [metric_row(part, name, landmark, undefined(why)) for name in ("ici", "e50", "e90")]
-    given = (*part.follow_up, part.lrfs(landmark), landmark)
-    counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
-    ici = inference.bootstrap_estimate(metrics.ici, *given, counts=counts)
-    errors = metrics.calibration_errors(*given)
-    quantiles = [("e50", errors.e50), ("e90", errors.e90)]
-    return [
-        metric_row(part, "ici", landmark, ici),
-        *(metric_row(part, name, landmark, Estimate(value, np.nan, np.nan, ici.note)) for name, value in quantiles),
-    ]
+    estimates = [undefined(why)] * 3
+    if not why:
+        given = (*part.follow_up, part.lrfs(landmark), landmark)
+        estimates = inference.joint_estimates(metrics.ici_e50_e90, *given, counts=counts)
+    return [metric_row(part, *named, e) for named, e in zip(((n, landmark) for n in ERRORS), estimates, strict=True)]
 
 
-def calibration_tables(scores: pd.DataFrame, landmark: float, groups: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
+def calibration_tables(
+    scores: pd.DataFrame, landmark: float, groups: int = 4, seed: int = 2026
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return predicted against observed risk at a landmark, in groups and as a smooth curve.
 
     Returns
@@ -341,17 +463,19 @@ def calibration_tables(scores: pd.DataFrame, landmark: float, groups: int = 4) -
     groups : DataFrame
         ``split, kind, model, horizon, group, n, predicted, observed, ci_low, ci_high`` (risks of recurrence).
     curves : DataFrame
-        ``split, kind, model, horizon, predicted, observed``. Both only where ten patients are still at risk.
+        ``split, kind, model, horizon, predicted, observed, ci_low, ci_high``, with a pointwise percentile band over
+        500 resamples. Both only where ten patients are still at risk.
     """
     labels = ["split", "kind", "model", "horizon"]
     grouped = [pd.DataFrame(columns=[*labels, "group", "n", "predicted", "observed", "ci_low", "ci_high"])]
-    curves = [pd.DataFrame(columns=[*labels, "predicted", "observed"])]
+    curves = [pd.DataFrame(columns=[*labels, "predicted", "observed", "ci_low", "ci_high"])]
     for part in slices(with_predictions(scores, [landmark])):
         if prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK):
             continue
         given = (*part.follow_up, part.lrfs(landmark), landmark)
         grouped.append(_labelled(part, metrics.calibration_groups(*given, groups), landmark))
-        curves.append(_labelled(part, metrics.calibration_curve(*given).dropna(), landmark))
+        counts = inference.resample_counts(len(part.rows), BAND_RESAMPLES, seed)
+        curves.append(_labelled(part, metrics.calibration_band(*given, counts).dropna(), landmark))
     return stacked(grouped), stacked(curves)
 
 
@@ -379,124 +503,74 @@ def net_benefit_table(scores: pd.DataFrame, landmarks: Sequence[float], threshol
     return stacked(tables)
 
 
-def net_benefit_rows(scores: pd.DataFrame, landmarks: Sequence[float], thresholds: Sequence[float]) -> pd.DataFrame:
-    """Return the net benefit at a few thresholds named beforehand, as metric ``net_benefit_<threshold>``."""
-    rows = []
-    for part in slices(with_predictions(scores, landmarks)):
-        for landmark in landmarks:
-            why = prediction_note(part, landmark) or beyond_note(part, landmark)
-            for threshold in thresholds:
-                estimate = undefined(why) if why else _net_benefit(part, landmark, threshold)
-                rows.append(metric_row(part, f"net_benefit_{threshold:g}", landmark, estimate))
-    return metric_table(rows)
-
-
-def _net_benefit(part: Slice, landmark: float, threshold: float) -> Estimate:
-    row = metrics.net_benefit(*part.follow_up, 1 - part.lrfs(landmark), landmark, [threshold]).iloc[0]
-    positive = int(row["n_positive"])
-    if np.isnan(row["net_benefit"]):
-        return undefined(f"the {positive} of {len(part.rows)} above the threshold are not followed to {landmark:g}")
-    few = min(positive, len(part.rows) - positive) < FEWEST_IN_GROUP
-    note = f"{positive} of {len(part.rows)} above the threshold" if few else ""
-    return Estimate(float(row["net_benefit"]), np.nan, np.nan, note)
-
-
-# ---------------------------------------------------------------- risk groups
-
-
-def training_cutoffs(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the cut-off of every model and kind: the median of training scores, and from which it was taken.
+def net_benefit_bands(
+    scores: pd.DataFrame, landmark: float, thresholds: Sequence[float], seed: int = 2026
+) -> pd.DataFrame:
+    """Return decision curves at one landmark with pointwise percentile bands over 500 resamples of patients.
 
     Returns
     -------
     DataFrame
-        ``model, kind, cutoff, learned_from``. A training kind has its own median; validation takes that of the
-        cross-fitted scores, or of the apparent ones where there are none; empty without training scores.
+        ``split, kind, model, horizon, threshold, net_benefit, ci_low, ci_high, treat_all``, only where five patients
+        at least lie on both sides of the threshold.
     """
-    parts = list(slices(scores))
-    medians = {(p.model, p.kind): inference.median_cutoff(p.risk).value for p in parts if p.split == "training"}
-    rows = []
-    for part in parts:
-        sources = [part.kind] if part.split == "training" else ["cross_fitted", "apparent"]
-        source = next((s for s in sources if (part.model, s) in medians), "")
-        rows.append((part.model, part.kind, medians.get((part.model, source), np.nan), source))
-    return pd.DataFrame(rows, columns=["model", "kind", "cutoff", "learned_from"])
-
-
-def with_groups(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the score rows with ``cutoff`` and ``group`` (high: risk above it), those without one left out."""
-    rows = scores.merge(training_cutoffs(scores), on=["model", "kind"]).dropna(subset="cutoff")
-    return rows.assign(group=np.where(rows["risk"] > rows["cutoff"], "high", "low"))
-
-
-def risk_group_rows(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return ``hazard_ratio`` (high to low, Wald interval) and ``logrank_p`` for the training cut-off.
-
-    In training the note says that the p-value is no evidence: the cut-off, and for apparent scores the score too,
-    was learned from the same patients.
-    """
-    cutoffs = training_cutoffs(scores).set_index(["model", "kind"])["cutoff"]
-    rows = []
+    curves = net_benefit_table(scores, [landmark], thresholds)
+    curves, bands = curves[curves["enough"].astype(bool)], []
     for part in slices(scores):
-        ratio, p = _compare_groups(part, cutoffs[part.model, part.kind])
-        rows.append(metric_row(part, "hazard_ratio", np.nan, ratio))
-        rows.append(metric_row(part, "logrank_p", np.nan, p))
-    return metric_table(rows)
+        own = curves[(curves["kind"] == part.kind) & (curves["model"] == part.model)]
+        counts = inference.resample_counts(len(part.rows), BAND_RESAMPLES, seed)
+        for row in own.itertuples():
+            given = (*part.follow_up, 1 - part.lrfs(landmark), landmark, row.threshold)
+            values = inference.replicate(metrics.net_benefit_at, counts, *given)
+            bands.append(inference.interval_from(values, row.net_benefit, "percentile"))
+    limits = pd.DataFrame(bands, columns=["ci_low", "ci_high"], index=curves.index, dtype=float)
+    return curves.drop(columns=["n_positive", "treat_none", "interventions_avoided", "enough"]).join(limits)
 
 
-NOT_EVIDENCE = {
-    "apparent": "not evidence: score and cut-off were learned from these patients",
-    "cross_fitted": "not evidence: the cut-off was learned from these patients",
-    "validation": "",
-}
-
-
-def _compare_groups(part: Slice, cutoff: float) -> tuple[Estimate, Estimate]:
-    if np.isnan(cutoff):
-        why = undefined("no training scores of this model to take a cut-off from")
-        return why, why
-    high = inference.apply_cutoff(part.risk, inference.Cutoff(cutoff))
-    if high.all() or not high.any():
-        why = undefined(f"all {len(high)} patients lie on one side of the training cut-off")
-        return why, why
-    note = NOT_EVIDENCE[part.kind]
-    log_ratio = metrics.calibration_slope_interval(*part.follow_up, high.astype(float))
-    ratio = Estimate(*np.exp(log_ratio[:3]), _with_note(log_ratio, note).note)
-    p = metrics.logrank(*part.follow_up, high).p
-    return ratio, Estimate(p, np.nan, np.nan, note if np.isfinite(p) else "no event")
-
-
-def group_curves(grouped: pd.DataFrame, ticks: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return Kaplan-Meier curves of the groups of one model and kind, and their numbers at risk.
-
-    Parameters
-    ----------
-    grouped : DataFrame
-        From `with_groups`, one model and kind.
-    ticks : int
-        About how many times the numbers at risk are given at.
+def net_benefit_rows(
+    scores: pd.DataFrame,
+    landmarks: Sequence[float],
+    thresholds: Sequence[float],
+    n_bootstrap: int = 2000,
+    seed: int = 2026,
+) -> pd.DataFrame:
+    """Return net benefits at a few thresholds named beforehand, with BCa intervals over patients.
 
     Returns
     -------
-    curves, at_risk : DataFrame
-        As `figures.kaplan_meier_plot` takes them.
+    DataFrame
+        ``net_benefit_<threshold>`` of acting on the model, ``net_benefit_all_<threshold>`` of acting on everybody,
+        and ``net_benefit_over_all_<threshold>``, their paired difference. Acting on nobody is 0.
     """
-    times = tick_times(grouped["time_months"].max(), ticks)
-    curves, at_risk = [], []
-    for group in ("low", "high"):
-        rows = grouped[grouped["group"] == group]
-        if len(rows):
-            curves.append(metrics.kaplan_meier(rows["time_months"], rows["event"]).assign(group=group))
-            followed = metrics.at_risk(rows["time_months"], times)
-            at_risk.append(pd.DataFrame({"group": group, "time": times, "at_risk": followed}))
-    return pd.concat(curves, ignore_index=True), pd.concat(at_risk, ignore_index=True)
+    rows = []
+    for part in slices(with_predictions(scores, landmarks)):
+        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        for landmark in landmarks:
+            why = prediction_note(part, landmark) or beyond_note(part, landmark)
+            for threshold in thresholds:
+                three = [undefined(why)] * 3 if why else _net_benefits(part, landmark, threshold, counts)
+                for name, estimate in zip(("", "all_", "over_all_"), three, strict=True):
+                    rows.append(metric_row(part, f"net_benefit_{name}{threshold:g}", landmark, estimate))
+    return metric_table(rows)
 
 
-def tick_times(last: float, ticks: int = 6) -> np.ndarray:
-    """Return round times from 0 up to `last`, about as many as `ticks`; whole years where the unit may be months."""
-    steps = np.sort([*np.outer(10.0 ** np.arange(-3, 6), [1, 2.5, 5]).ravel(), 12, 24])
-    step = steps[np.searchsorted(steps, last / ticks)]
-    return np.arange(0, last * (1 + 1e-9), step)
+def _net_benefits(part: Slice, landmark: float, threshold: float, counts: np.ndarray) -> list[Estimate]:
+    """Return the net benefit of acting on the model, on everybody, and the difference."""
+    risk, patients = 1 - part.lrfs(landmark), len(part.rows)
+    positive = int((risk >= threshold).sum())
+    few = min(positive, patients - positive) < FEWEST_IN_GROUP
+    notes = [f"{positive} of {patients} above the threshold" if few else "", ""]
+    if np.isnan(metrics.net_benefit_at(*part.follow_up, risk, landmark, threshold)):
+        notes[0] = f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"
+    plans = (
+        (metrics.net_benefit_at, risk, notes[0]),
+        (metrics.net_benefit_at, np.ones(patients), ""),
+        (metrics.gain_over_all, risk, notes[0]),
+    )
+    return [
+        inference.bootstrap_estimate(plan, *part.follow_up, x, landmark, threshold, counts=counts, note=note)
+        for plan, x, note in plans
+    ]
 
 
 # ---------------------------------------------------------------- for reading

@@ -615,7 +615,7 @@ PERSON_FAULTS = {
 
 TABLE_FAULTS = {
     "event in words": ("yes", "event  yes  0 (no local", _cell("event", "yes")),
-    "competing death": ("2", "death without recurrence", _cell("event", "2")),
+    "unknown event code": ("3", "2 (death without it)", _cell("event", "3")),
     "negative time": ("-3", "months above 0", _cell("time_months", "-3")),
     "time in days": ("1460", "months up to 600", _cell("time_months", "1460")),
     "date as time": ("2021-05-06", "no full dates", _cell("time_months", "2021-05-06")),

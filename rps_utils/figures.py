@@ -593,7 +593,7 @@ def calibration_plot(
     groups : DataFrame
         ``model, n, predicted, observed, ci_low, ci_high`` (risks of recurrence by the landmark).
     curves : DataFrame
-        ``model, predicted, observed``; may be empty.
+        ``model, predicted, observed``, and perhaps ``ci_low, ci_high`` of a band; may be empty.
     title, horizon_text : str
         Heading, and the landmark in words (``36 months``).
     colours : mapping, optional
@@ -608,6 +608,7 @@ def calibration_plot(
         where = {"row": 1, "col": place}
         figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **where)
         curve = curves[curves["model"] == model]
+        _band(figure, curve, "predicted", colours[model], where)
         figure.add_scatter(
             x=curve["predicted"], y=curve["observed"], mode="lines", line={"color": colours[model]}, **where
         )
@@ -625,6 +626,46 @@ def calibration_plot(
     figure.update_xaxes(title="predicted risk", **axes)
     figure.update_yaxes(title=f"observed risk at {horizon_text}", col=1)
     return figure.update_yaxes(**axes)
+
+
+def _band(figure: go.Figure, curve: pd.DataFrame, x: str, colour: str, where: Mapping) -> None:
+    """Shade between ``ci_low`` and ``ci_high``, where the curve has them."""
+    if "ci_low" not in curve:
+        return
+    hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **where}
+    band = curve.dropna(subset=["ci_low", "ci_high"])
+    figure.add_scatter(x=band[x], y=band["ci_low"], **hidden)
+    figure.add_scatter(x=band[x], y=band["ci_high"], fill="tonexty", fillcolor=translucent(colour), **hidden)
+
+
+def decision_bands(bands: pd.DataFrame, title: str, colours: Mapping[str, str] | None = None) -> go.Figure:
+    """Show each model's net benefit at one landmark with its band, one panel a model.
+
+    Parameters
+    ----------
+    bands : DataFrame
+        ``model, threshold, net_benefit, ci_low, ci_high, treat_all``.
+    title : str
+        Heading.
+    colours : mapping, optional
+        As in `c_index_plot`.
+    """
+    if bands.empty:
+        return nothing_to_show(title)
+    models = list(dict.fromkeys(bands["model"]))
+    colours = colours or model_colours(models)
+    figure = _panels(models, title, 330 if len(models) > 3 else 400)
+    for place, model in enumerate(models, 1):
+        rows, where = bands[bands["model"] == model], {"row": 1, "col": place}
+        _band(figure, rows, "threshold", colours[model], where)
+        for column, colour, dash in (("treat_all", GREY, "dot"), ("net_benefit", colours[model], "solid")):
+            line = {"color": colour, "dash": dash, "width": 2}
+            figure.add_scatter(x=rows["threshold"], y=rows[column], mode="lines", line=line, name=column, **where)
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    figure.update_xaxes(title="threshold risk", tickformat=".0%")
+    top = float(bands[["ci_high", "net_benefit", "treat_all"]].max(axis=None))
+    figure.update_yaxes(range=[min(-0.1, float(bands["ci_low"].min())), 1.05 * max(top, 0.05)])
+    return figure.update_yaxes(title="net benefit", col=1)
 
 
 def decision_curves(
@@ -744,6 +785,39 @@ def _add_km_curve(figure: go.Figure, table: pd.DataFrame, group: str, colour: st
         row=1,
         col=1,
     )
+
+
+def incidence_plot(
+    curves: pd.DataFrame, title: str, unit: str = "months", colours: Mapping[str, str] = GROUP_COLOURS
+) -> go.Figure:
+    """Show cumulative incidences by group with their bands, and 1 - Kaplan-Meier as thin lines.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        ``group, time, incidence, ci_low, ci_high, one_minus_km``; may be empty.
+    title, unit : str
+        Heading and unit of time.
+    colours : mapping
+        Group to colour.
+    """
+    if curves.empty:
+        return nothing_to_show(title, "this table does not tell deaths without recurrence apart")
+    figure = new_figure(title)
+    for group, rows in curves.groupby("group", sort=False):
+        step = {"shape": "hv", "color": colours[group]}
+        band = rows.dropna(subset=["ci_low", "ci_high"])
+        hidden = {"mode": "lines", "line": {"shape": "hv", "width": 0}, "hoverinfo": "skip", "showlegend": False}
+        figure.add_scatter(x=band["time"], y=band["ci_low"], **hidden)
+        figure.add_scatter(
+            x=band["time"], y=band["ci_high"], fill="tonexty", fillcolor=translucent(colours[group]), **hidden
+        )
+        figure.add_scatter(x=rows["time"], y=rows["incidence"], name=f"{group} risk", mode="lines", line=step)
+        thin = {**step, "width": 1, "dash": "dot"}
+        name = f"{group} risk, 1 - Kaplan-Meier"
+        figure.add_scatter(x=rows["time"], y=rows["one_minus_km"], name=name, mode="lines", line=thin)
+    figure.update_xaxes(title=f"time ({unit})")
+    return figure.update_yaxes(title="local recurrence", range=[0, 1.03], tickformat=".0%")
 
 
 def _km_axes(figure: go.Figure, groups: Sequence[str], ticks: Sequence[float], last: float, unit: str) -> None:

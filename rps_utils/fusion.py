@@ -12,7 +12,7 @@ from rps_utils.cox import CoxModel, Design, fit_cox, learn_design
 from rps_utils.crossfit import FittedScores, LeftOut, MadeScore, cox_name, fitted_scores, learning_patients, object_name
 from rps_utils.files import read_csv, read_json
 from rps_utils.ledger import Learned, score_makers
-from rps_utils.scores import read_scores, score_rows
+from rps_utils.scores import OWN_TIME, read_scores, score_rows
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,9 @@ def _judge(
     names = pd.Series(fitted.name, matrix.index)
     if score:
         names = score.made_by[matrix.index] + "+" + names
-    return score_rows(rows, fitted.plan.model, kind, risk, fitted.model.lrfs(matrix, landmarks), names)
+    lrfs = fitted.model.lrfs(matrix, landmarks)
+    lrfs[OWN_TIME] = fitted.model.lrfs_at_own_time(matrix, rows["time_months"])
+    return score_rows(rows, fitted.plan.model, kind, risk, lrfs, names)
 
 
 FUSED = {"Clinical": "", "DLCM": "DL", "RSCM": "Rad"}  # model to the image model whose score it takes

@@ -37,6 +37,7 @@ __all__ = [
     "counts_of",
     "interval_from",
     "jackknife",
+    "joint_estimates",
     "logrank_scan",
     "maxstat_cutoff",
     "median_cutoff",
@@ -77,17 +78,17 @@ def counts_of(rows: Any, n: int) -> np.ndarray:
 
 
 def replicate(metric: Metric, counts: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
-    """Evaluate a metric at every row of counts, in blocks that bound the memory; return shape (B,)."""
+    """Evaluate a metric at every row of counts, in blocks that bound the memory; return shape (..., B)."""
     blocks = np.array_split(counts, 1 + counts.size // _CELLS)
-    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in blocks])
+    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in blocks], axis=-1)
 
 
 def jackknife(metric: Metric, n: int, *arguments: Any, **options: Any) -> np.ndarray:
-    """Evaluate a metric without each patient in turn; return shape (n,)."""
+    """Evaluate a metric without each patient in turn; return shape (..., n)."""
     size = max(1, _CELLS // n)
     blocks = [np.arange(n)[i : i + size] for i in range(0, n, size)]
     left_out = (1.0 - (np.arange(n) == rows[:, None]) for rows in blocks)
-    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in left_out])
+    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in left_out], axis=-1)
 
 
 def bca_constants(values: np.ndarray, estimate: float, left_out: np.ndarray) -> tuple[float, float]:
@@ -197,15 +198,46 @@ def bootstrap_estimate(
     Estimate
         Undefined value or interval: NaN, and the reason in `note`; undefined resamples are left out and counted.
     """
+    given = (time, event, *arguments)
+    return joint_estimates(metric, *given, counts=counts, method=method, level=level, note=note, **options)[0]
+
+
+def joint_estimates(
+    metric: Metric,
+    time: Any,
+    event: Any,
+    *arguments: Any,
+    counts: np.ndarray | None = None,
+    method: str = "bca",
+    level: float = 0.95,
+    note: str = "",
+    **options: Any,
+) -> list[Estimate]:
+    """Return several metrics that are computed together, shape (k,) or (k, B), each with its interval.
+
+    Arguments as in `bootstrap_estimate`.
+    """
     time, event = check_follow_up(time, event)
-    value = float(metric(time, event, *arguments, **options))
+    value = np.atleast_1d(metric(time, event, *arguments, **options))
+    if not np.isfinite(value).any():
+        return [Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")] * len(value)
+    counts = resample_counts(len(time)) if counts is None else counts
+    values = np.atleast_2d(replicate(metric, counts, time, event, *arguments, **options))
+    left_out = [None] * len(value)
+    if method == "bca":
+        left_out = np.atleast_2d(jackknife(metric, len(time), time, event, *arguments, **options))
+    return [
+        _estimate(*parts, method=method, level=level, note=note) for parts in zip(value, values, left_out, strict=True)
+    ]
+
+
+def _estimate(
+    value: float, values: np.ndarray, left_out: np.ndarray | None, method: str, level: float, note: str
+) -> Estimate:
     if not np.isfinite(value):
         return Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")
-    counts = resample_counts(len(time)) if counts is None else counts
-    values = replicate(metric, counts, time, event, *arguments, **options)
-    left_out = jackknife(metric, len(time), time, event, *arguments, **options) if method == "bca" else None
-    low, high = interval_from(values, value, method, left_out, level)
-    return Estimate(value, low, high, _join(note, _resample_note(values, low)))
+    low, high = interval_from(values, float(value), method, left_out, level)
+    return Estimate(float(value), low, high, _join(note, _resample_note(values, low)))
 
 
 def _join(*notes: str) -> str:

@@ -28,7 +28,8 @@ SPLITS = ("training", "validation")
 READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
-NOT_CLINICAL = (*REQUIRED, "split", "fold", DATA_KIND, *HASHES)
+RESERVED = {"fold": "folds are drawn by the study", "died": "death without local recurrence is written as event 2"}
+NOT_CLINICAL = (*REQUIRED, "split", DATA_KIND, *RESERVED, *HASHES)
 MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
@@ -53,7 +54,7 @@ UNDETECTABLE = {
     "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
     "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
     "outcomes exchanged between patients": "each value is allowed; only the source can tell",
-    "event coded the other way round": "0 and 1 are both allowed; the report shows the number of events",
+    "event coded the other way round": "each code is allowed; the report shows the number of events",
     "wrong phase, or a scan after treatment": "headers seldom tell it; only drawn vessels make a phase plausible",
 }
 
@@ -106,7 +107,8 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a patient. ``time_months`` float, ``event`` int, clinical columns float where every cell is a
+        One row a patient. ``time_months`` float, ``event`` int (0 censored, 1 local recurrence, 2 death without
+        it; `scores.by_cause` makes it 0/1), clinical columns float where every cell is a
         number and text otherwise, missing cells NaN; ``image`` and ``mask`` stay relative to the manifest.
 
     Raises
@@ -175,8 +177,9 @@ def _header_problems(header: list[str]) -> Iterator[Problem]:
         yield _of_table(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
     if "" in header and header.count("") == 1:
         yield _of_table("(no name)", "column without a name", "a name for every column", "name or remove it")
-    if "fold" in header:
-        yield _of_table("fold", "reserved name", "any other name", "rename the column: folds are drawn by the study")
+    for column in RESERVED:
+        if column in header:
+            yield _of_table(column, "reserved name", "any other name", f"rename the column: {RESERVED[column]}")
     for column in header:
         if IDENTIFYING.search(column):
             yield _of_table(column, "identifies a person", "pseudonyms only", "remove the column from the file")
@@ -305,11 +308,10 @@ def _time_fault(text: str) -> tuple[str, str] | None:
 
 
 def _event_fault(text: str) -> tuple[str, str] | None:
-    if text in ("0", "1", "0.0", "1.0"):
+    if text in ("0", "1", "2", "0.0", "1.0", "2.0"):
         return None
-    if text in ("2", "2.0"):
-        return "0 or 1", "death without recurrence (2) is not supported yet: write 0, the patient is censored at death"
-    return "0 (no local recurrence seen) or 1 (local recurrence)", "write 0 or 1; leave out who has no follow-up"
+    allowed = "0 (no local recurrence seen), 1 (local recurrence) or 2 (death without it)"
+    return allowed, "write 0, 1 or 2; leave out who has no follow-up"
 
 
 def _split_fault(text: str) -> tuple[str, str] | None:

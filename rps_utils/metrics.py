@@ -17,6 +17,7 @@ import pandas as pd
 from rps_utils.calibration import (
     CalibrationErrors,
     DCalibration,
+    calibration_band,
     calibration_curve,
     calibration_errors,
     calibration_groups,
@@ -24,7 +25,9 @@ from rps_utils.calibration import (
     calibration_slope_interval,
     d_calibration,
     ici,
+    ici_e50_e90,
     observed_expected,
+    observed_expected_overall,
     spline_knots,
 )
 from rps_utils.curves import (
@@ -39,6 +42,7 @@ from rps_utils.curves import (
     cumulative_incidence,
     curve_at,
     horizon_note,
+    incidence_curve,
     kaplan_meier,
     logrank,
     logrank_table,
@@ -47,10 +51,11 @@ from rps_utils.curves import (
     pairwise_logrank,
     ratio,
     rmst,
+    rmst_difference,
     survival_at,
     survival_from,
 )
-from rps_utils.decision import net_benefit
+from rps_utils.decision import gain_over_all, net_benefit, net_benefit_at
 
 __all__ = [
     "CalibrationErrors",
@@ -59,6 +64,7 @@ __all__ = [
     "PairCounts",
     "at_risk",
     "brier_score",
+    "calibration_band",
     "calibration_curve",
     "calibration_errors",
     "calibration_groups",
@@ -67,21 +73,31 @@ __all__ = [
     "cumulative_incidence",
     "d_calibration",
     "event_pair_weights",
+    "gain_over_all",
     "harrell_c",
     "horizon_note",
     "ici",
+    "ici_e50_e90",
+    "incidence_curve",
     "integrated_brier",
+    "integrated_ipa",
+    "integrated_null_brier",
+    "integrated_td_auc",
     "ipa",
     "kaplan_meier",
     "logrank",
     "logrank_table",
     "median_survival",
     "net_benefit",
+    "net_benefit_at",
+    "null_brier",
     "observed_expected",
+    "observed_expected_overall",
     "pair_counts",
     "pair_influence",
     "pairwise_logrank",
     "rmst",
+    "rmst_difference",
     "roc_curve_at",
     "score_pairs",
     "spline_knots",
@@ -276,6 +292,39 @@ def td_auc(time: Any, event: Any, risk: Any, horizon: float, weights: Any = None
     return one_or_all(ratio(won, case.sum(axis=1) * control.sum(axis=1)), weights)
 
 
+def integrated_td_auc(time: Any, event: Any, risk: Any, grid: Any, weights: Any = None) -> Any:
+    """Return the mean of `td_auc` over `grid` months, each weighted by the recurrences since the month before.
+
+    Parameters
+    ----------
+    time, event, risk, weights
+        As in `harrell_c`.
+    grid : array_like
+        Months, increasing. The weight of month t_k is S(t_{k-1}) - S(t_k) by Kaplan-Meier, with S(t_0) = 1.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        NaN when the AUC is undefined at a month that has weight. scikit-survival has the same mean, of its own AUC.
+    """
+    time, event = check_follow_up(time, event)
+    grid = _check_grid(grid, 1)
+    steps = count_steps(time, event, check_weights(weights, len(time)))
+    survival = np.array([np.ones(len(steps.events)), *(survival_from(steps, t) for t in grid)])
+    fallen = -np.diff(survival, axis=0)
+    areas = np.array([np.atleast_1d(td_auc(time, event, risk, t, weights)) for t in grid])
+    weighted = np.where(fallen == 0, 0.0, areas * fallen).sum(axis=0)
+    return one_or_all(ratio(weighted, 1 - survival[-1]), weights)
+
+
+def _check_grid(grid: Any, fewest: int) -> np.ndarray:
+    grid = np.asarray(grid, float)
+    if grid.ndim != 1 or len(grid) < fewest or (np.diff(grid) <= 0).any():
+        allowed = f"at least {fewest} increasing months; sort grid and columns"
+        raise ValueError(f"grid is {grid.tolist()}; allowed: {allowed}")
+    return grid
+
+
 def roc_curve_at(time: Any, event: Any, risk: Any, horizon: float) -> pd.DataFrame:
     """Return the ROC curve at `horizon` by the weights of `td_auc`; its trapezoid area is that AUC.
 
@@ -378,6 +427,12 @@ def ipa(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -
     return one_or_all(1 - ratio(_brier(graf, lrfs, horizon), _null_brier(graf, horizon)), weights)
 
 
+def null_brier(time: Any, event: Any, horizon: float, weights: Any = None) -> Any:
+    """Return the Brier score of Kaplan-Meier's probability for everybody, estimated in the rows (or the resample)."""
+    time, event = check_follow_up(time, event)
+    return one_or_all(_null_brier(_graf(time, event, check_weights(weights, len(time))), horizon), weights)
+
+
 def integrated_brier(time: Any, event: Any, lrfs_matrix: Any, grid: Any, weights: Any = None) -> Any:
     """Return the Brier score averaged over `grid` months by the trapezoid rule.
 
@@ -396,13 +451,34 @@ def integrated_brier(time: Any, event: Any, lrfs_matrix: Any, grid: Any, weights
         NaN when any month of the grid is undefined.
     """
     time, event = check_follow_up(time, event)
-    grid, matrix = np.asarray(grid, float), np.asarray(lrfs_matrix, float)
-    if grid.ndim != 1 or len(grid) < 2 or (np.diff(grid) <= 0).any():
-        raise ValueError(f"grid is {grid.tolist()}; allowed: at least two increasing months; sort grid and columns")
+    grid, matrix = _check_grid(grid, 2), np.asarray(lrfs_matrix, float)
     if matrix.shape != (len(time), len(grid)):
         raise ValueError(f"lrfs_matrix has shape {matrix.shape}; allowed: {(len(time), len(grid))}; one column a month")
     counts = check_weights(weights, len(time))
     graf = _graf(time, event, counts)
     columns = [check_numbers(f"lrfs at {t:g} months", x, len(time), 0, 1) for t, x in zip(grid, matrix.T, strict=True)]
     scores = [_brier(graf, x, t) for t, x in zip(grid, columns, strict=True)]
-    return one_or_all(np.trapezoid(np.array(scores), grid, axis=0) / (grid[-1] - grid[0]), weights)
+    return one_or_all(_mean_over(scores, grid), weights)
+
+
+def _mean_over(scores: list[np.ndarray], grid: np.ndarray) -> np.ndarray:
+    return np.trapezoid(np.array(scores), grid, axis=0) / (grid[-1] - grid[0])
+
+
+def integrated_null_brier(time: Any, event: Any, grid: Any, weights: Any = None) -> Any:
+    """Return `null_brier` averaged over `grid` months by the trapezoid rule, to compare `integrated_brier` with."""
+    time, event = check_follow_up(time, event)
+    grid, graf = _check_grid(grid, 2), _graf(time, event, check_weights(weights, len(time)))
+    return one_or_all(_mean_over([_null_brier(graf, t) for t in grid], grid), weights)
+
+
+def integrated_ipa(time: Any, event: Any, lrfs_matrix: Any, grid: Any, weights: Any = None) -> Any:
+    """Return 1 - `integrated_brier` / `integrated_null_brier`: the share of Kaplan-Meier's score that is saved."""
+    own, null = (
+        np.atleast_1d(score)
+        for score in (
+            integrated_brier(time, event, lrfs_matrix, grid, weights),
+            integrated_null_brier(time, event, grid, weights),
+        )
+    )
+    return one_or_all(1 - ratio(own, null), weights)

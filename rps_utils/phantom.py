@@ -90,7 +90,7 @@ def draw_split(event: pd.Series, seed: int, training_share: float) -> np.ndarray
     rng = np.random.default_rng([seed, 86])
     wanted = round(len(event) * (1 - training_share))
     events = np.flatnonzero(event.to_numpy() == 1)
-    others = np.flatnonzero(event.to_numpy() == 0)
+    others = np.flatnonzero(event.to_numpy() != 1)
     with_event = round(wanted * len(events) / len(event))
     chosen = [*rng.permutation(events)[:with_event], *rng.permutation(others)[: wanted - with_event]]
     return np.where(np.isin(np.arange(len(event)), chosen), "validation", "training")

@@ -37,6 +37,7 @@ STREAMS = (
     *("recurrence", "death", "accrual", "loss", "visit", "missing_margin", "missing_grade", "missing_symptoms"),
 )
 LATENTS = ("aggressiveness", "z_rad", "z_spat", "z_int")
+ENDPOINTS = ("lr", "competing", "lr_or_death")
 IMAGE_CAUSES = ("histology", "size_cm", "multifocal", "z_rad", "z_spat", "z_int", "side", "scanner", "image_seed")
 
 
@@ -95,7 +96,8 @@ def draw_patients(
     variant : str
         A name in `VARIANTS`.
     endpoint : str
-        ``"lr"``: local recurrence, death censors; ``"lr_or_death"``: whichever comes first is the event.
+        ``"lr"``: local recurrence, death censors; ``"competing"``: the same, and death without recurrence is told
+        apart as event 2; ``"lr_or_death"``: whichever comes first is the event.
     visit_grid : bool
         True: recurrence is seen at the next visit (3-monthly to month 24, 6-monthly to month 60, then yearly,
         about 12 days early or late), and not at all if that lies after the end of follow-up.
@@ -108,7 +110,8 @@ def draw_patients(
     DataFrame
         One row a patient: clinical columns in words, ``size_cm`` (cm), ``age`` (years), the latents (standard
         normal), ``side``, ``scanner`` (0 = quiet and smooth, 1 = noisy and sharp), ``image_seed``, ``eta`` (true
-        log hazard, higher = earlier recurrence), ``time_months`` and ``event`` (1 = recurrence).
+        log hazard, higher = earlier recurrence), ``time_months`` and ``event`` (1 = recurrence, 0 = none seen; 2
+        = death without it, if `endpoint` is ``"competing"``).
 
     Raises
     ------
@@ -117,8 +120,8 @@ def draw_patients(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} is unknown: choose one of {sorted(VARIANTS)}")
-    if endpoint not in ("lr", "lr_or_death"):
-        raise ValueError(f"endpoint {endpoint!r} is unknown: choose 'lr' or 'lr_or_death'")
+    if endpoint not in ENDPOINTS:
+        raise ValueError(f"endpoint {endpoint!r} is unknown: choose one of {ENDPOINTS}")
     if n < 1:
         raise ValueError(f"n is {n}: a cohort needs at least 1 patient")
     draws = uniform_streams(n, seed)
@@ -276,7 +279,7 @@ def true_lrfs(eta: np.ndarray, months: float, variant: str) -> np.ndarray:
 def draw_outcome(
     patients: pd.DataFrame, draws: dict[str, np.ndarray], variant: str, endpoint: str, visit_grid: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return observed times (months, at least 0.5) and events (0 or 1)."""
+    """Return observed times (months, at least 0.5) and events (0 or 1; 2 as in `draw_patients`)."""
     relative = np.exp(-patients["eta"].to_numpy() / WEIBULL_SHAPE)
     recurrence = weibull_scale(variant) * relative * (-np.log(draws["recurrence"])) ** (1 / WEIBULL_SHAPE)
     death = draw_death(patients, draws["death"])
@@ -284,10 +287,10 @@ def draw_outcome(
     last_seen = np.minimum(administrative_follow_up(draws["accrual"]), loss)
     end = np.minimum(last_seen, death)
     seen = next_visit(recurrence, draws["visit"]) if visit_grid else recurrence
-    event = seen <= end
-    if endpoint == "lr_or_death":
-        event = event | (death <= last_seen)
-    return np.maximum(np.minimum(seen, end), 0.5).round(2), event.astype(int)
+    event = (seen <= end).astype(int)
+    if endpoint != "lr":
+        event[(event == 0) & (death <= last_seen)] = 1 if endpoint == "lr_or_death" else 2
+    return np.maximum(np.minimum(seen, end), 0.5).round(2), event
 
 
 def draw_death(patients: pd.DataFrame, draw: np.ndarray) -> np.ndarray:

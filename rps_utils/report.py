@@ -61,7 +61,11 @@ NOT_REPORTED = pd.DataFrame(
         ("intervals", "BCa bootstrap over patients, model frozen", "n_bootstrap"),
         ("threshold range of the decision curves", "risks at which imaging more often is arguable", "thresholds"),
         ("CT phase, scanner, readers, segmentation", "as the manifest's images and masks come", "manifest"),
-        ("events, follow-up, competing deaths", "reported with the cohort; deaths count as censored", ""),
+        (
+            "events, follow-up, competing deaths",
+            "reported with the cohort; deaths censor; event 2 tells them apart",
+            "manifest",
+        ),
     ],
     columns=["not in the abstract", "chosen here", "parameters"],
 )

@@ -15,6 +15,9 @@ COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
 READY_MADE = "risk_"
 MADE_BY = "made_by"
+OWN_TIME = "lrfs_own_time"  # predicted LRFS at the patient's own last time
+CUTOFF = "cutoff"  # of a frozen model: high risk is risk above it
+DIED = "died"  # 1 = death without local recurrence; only where deaths are told apart from other censoring
 
 
 class ScoreTableError(ValueError):
@@ -32,6 +35,20 @@ def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
     return sorted(float(match[1]) for match in found if match)
 
 
+def by_cause(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose ``event`` may be 2 (death without local recurrence) with ``event`` 0 or 1.
+
+    Where there is a 2, a column ``died`` (0 or 1) keeps it, and the patient is censored at death: models and tests
+    then speak of the cause-specific hazard of local recurrence.
+    """
+    if not (table["event"] == 2).any():
+        return table
+    died = ((table["event"] == 2) | (table.get(DIED, 0) == 1)).astype(int)
+    first = [*table.columns[: table.columns.get_loc("event") + 1], DIED]
+    table = table.assign(event=(table["event"] == 1).astype(int), **{DIED: died})
+    return table[[*first, *(c for c in table.columns if c not in first)]]
+
+
 def score_rows(
     cohort: pd.DataFrame,
     model: str,
@@ -45,13 +62,14 @@ def score_rows(
     Parameters
     ----------
     cohort : DataFrame
-        With ``patient_id, split, time_months, event``.
+        With ``patient_id, split, time_months, event`` and, where deaths are told apart, ``died``.
     model, kind : str
         For example ``"DL"`` and ``"cross_fitted"``.
     risk : Series
         Risk score by ``patient_id`` (higher = earlier recurrence).
     lrfs : DataFrame, optional
-        Predicted LRFS probability by ``patient_id``, one column a landmark, named by `lrfs_column`.
+        Predicted LRFS probability by ``patient_id``, one column a landmark, named by `lrfs_column`, and perhaps
+        ``lrfs_own_time``.
     made_by : Series, optional
         By ``patient_id``, the names of the fitted objects that made the row, joined by ``+``; the audit asks
         whom they had seen. The last column.
@@ -61,7 +79,8 @@ def score_rows(
     DataFrame
         In the order of `risk`, with the columns of the contract.
     """
-    rows = cohort.set_index("patient_id").loc[risk.index, ["split", "time_months", "event"]].reset_index()
+    outcome = ["split", "time_months", "event", *([DIED] if DIED in cohort else [])]
+    rows = cohort.set_index("patient_id").loc[risk.index, outcome].reset_index()
     rows = rows.assign(model=model, kind=kind, risk=risk.to_numpy())
     rows = rows if lrfs is None else rows.join(lrfs.loc[risk.index].reset_index(drop=True))
     return rows if made_by is None else rows.assign(**{MADE_BY: made_by[risk.index].to_numpy()})
@@ -94,9 +113,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` and
-        ``made_by``.
-        ``time_months`` may be in any unit, as long as landmarks and tau are in the same.
+        CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` (predicted
+        LRFS at a landmark), ``lrfs_own_time`` (at the patient's own last time), ``died``, ``cutoff`` and ``made_by``.
+        ``time_months`` may be in any unit, as long as landmarks and tau are in the same. ``event`` may hold 2 =
+        death without local recurrence; `by_cause` then makes it 0 and adds ``died``.
 
     Returns
     -------
@@ -112,7 +132,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     faults = check_scores(scores)
     if faults:
         raise ScoreTableError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults))
-    return scores.assign(event=scores["event"].astype(int))
+    scores = by_cause(scores.assign(event=scores["event"].astype(int)))
+    return scores.assign(**{DIED: scores[DIED].astype(int)}) if DIED in scores else scores
 
 
 def check_scores(scores: pd.DataFrame) -> list[str]:
@@ -126,7 +147,7 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
-    lrfs = [lrfs_column(t) for t in lrfs_landmarks(scores)]
+    lrfs = [*(lrfs_column(t) for t in lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
     numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *lrfs]}
     given = {c: scores[c].notna() for c in lrfs}
     rules = [
@@ -138,9 +159,13 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
             ~(np.isfinite(numbers["time_months"]) & (numbers["time_months"] > 0)),
             "a number above 0",
         ),
-        ("event", ~numbers["event"].isin([0, 1]), "1 = local recurrence, 0 = censored"),
+        ("event", ~numbers["event"].isin([0, 1, 2]), "1 = local recurrence, 0 = censored, 2 = death without it"),
         ("risk", ~np.isfinite(numbers["risk"]), "a finite number, higher for earlier recurrence"),
     ]
+    if DIED in scores:
+        died = pd.to_numeric(scores[DIED], errors="coerce")
+        wrong = ~died.isin([0, 1]) | ((died == 1) & (numbers["event"] == 1)) | ((died == 0) & (numbers["event"] == 2))
+        rules.append((DIED, wrong, "1 = death without local recurrence, else 0; in agreement with event"))
     rules += [(c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1") for c in lrfs]
     return [_fault(scores, column, wrong, allowed) for column, wrong, allowed in rules if wrong.any()]
 
@@ -148,7 +173,7 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
 def _fault(scores: pd.DataFrame, column: str, wrong: pd.Series, allowed: str) -> str:
     first = int(np.flatnonzero(wrong)[0])
     more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
-    return f"row {first + 2}, column {column}: {scores[column].iloc[first]!r}; allowed: {allowed}{more}"
+    return f"row {first + 2}, column {column}: {scores[column].tolist()[first]!r}; allowed: {allowed}{more}"
 
 
 def _kind_faults(scores: pd.DataFrame) -> list[str]:
@@ -169,7 +194,7 @@ def _patient_faults(scores: pd.DataFrame) -> list[str]:
         faults.append(
             f"patient {row['patient_id']} has more than one row of model {row['model']}, kind {row['kind']}: keep one"
         )
-    for column in ("split", "time_months", "event"):
+    for column in ("split", "time_months", "event", *([DIED] if DIED in scores else [])):
         values = scores.groupby("patient_id")[column].nunique(dropna=False)
         if (values > 1).any():
             faults.append(

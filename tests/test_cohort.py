@@ -147,6 +147,26 @@ def test_follow_up_without_censoring_says_why_it_is_empty():
     assert table["note"].str.len().gt(0).all()
 
 
+def test_deaths_are_counted_and_end_observation_as_recurrences_do():
+    """Who died would have been followed to 50 months as everybody else: the median of follow-up does not move."""
+    rows = manifest()
+    rows["event"] = rows["event"].where((rows["event"] == 1) | (rows.index % 3 > 0), 2)
+    cohort = study_table(rows, 5, 1)
+    assert set(cohort["event"]) == {0, 1} and cohort["died"].sum() == (rows["event"] == 2).sum() > 10
+    assert cohort["event"].sum() == (rows["event"] == 1).sum()
+    flow = cohort_flow(cohort).set_index("step")
+    assert flow.loc[["training", "validation"], "deaths"].sum() == flow["deaths"].iloc[0] == cohort["died"].sum()
+    assert "died" not in table_one(cohort)["characteristic"].tolist()
+    same = pd.DataFrame({"split": ["training", "validation"] * 20, "time_months": 50.0, "event": 0, "died": 0})
+    same.loc[:23, ["time_months", "died"]] = 20.0, 1
+    assert follow_up(same)[["median_months", "deaths"]].to_numpy().tolist() == [[50, 24], [50, 12], [50, 12]]
+
+
+def test_a_cohort_without_deaths_has_no_column_for_them():
+    cohort = study_table(manifest(), 5, 1)
+    assert "died" not in cohort and "deaths" not in cohort_flow(cohort) and "deaths" not in follow_up(cohort)
+
+
 def test_flow_adds_up():
     cohort = study_table(manifest(), 5, 1)
     cohort.loc[3, "age"] = np.nan

@@ -105,9 +105,9 @@ CELLS = {
     "time with underscore": ("time_months", "1_2", "finite number"),
     "time missing": ("time_months", "NA", "every row"),
     "time in days": ("time_months", "1460", "up to 600"),
-    "event in words": ("event", "yes", "0 .no local recurrence seen. or 1"),
-    "event missing": ("event", "", "0 .no local recurrence seen. or 1"),
-    "competing death": ("event", "2", "0 or 1"),
+    "event in words": ("event", "yes", "0 .no local recurrence seen., 1"),
+    "event missing": ("event", "", "0 .no local recurrence seen., 1"),
+    "unknown event code": ("event", "3", "2 .death without it."),
     "split misspelt": ("split", "test", "training or validation"),
     "split with capital": ("split", "Training", "training or validation"),
     "number with decimal comma": ("age", "56,5", "decimal point"),
@@ -177,6 +177,7 @@ HEADERS = {
     "column twice": ("age", "grade", "grade", "used twice"),
     "column without a name": ("age", "", "(no name)", "column without a name"),
     "column that is reserved": ("age", "fold", "fold", "reserved name"),
+    "column that tells the outcome": ("age", "died", "died", "reserved name"),
     "column that identifies": ("age", "date_of_birth", "date_of_birth", "identifies a person"),
 }
 
@@ -391,7 +392,7 @@ def test_headers_alone_leave_voxels_unread(cohort):
 
 
 def test_ten_faults_give_ten_lines_and_nothing_is_written(cohort):
-    edit(cohort, 0, "event", "2")
+    edit(cohort, 0, "event", "3")
     edit(cohort, 1, "time_months", "12,5")
     edit(cohort, 2, "split", "test")
     edit(cohort, 3, "patient_id", "P0")
@@ -430,6 +431,12 @@ def test_types_after_reading(cohort):
 
 
 def test_reading_refuses_wrong_cells_with_the_table(cohort):
-    edit(cohort, 4, "event", "2")
-    with pytest.raises(ManifestError, match=r"1 problem\n.*\n6 +P4 +event +2 +0 or 1 +death without recurrence"):
+    edit(cohort, 4, "event", "3")
+    with pytest.raises(ManifestError, match=r"1 problem\n.*\n6 +P4 +event +3 +0 .*, 1 .* or 2 \(death without it\)"):
         read_manifest(cohort / "data_manifest.csv")
+
+
+def test_death_without_recurrence_passes_the_door(cohort):
+    edit(cohort, 4, "event", "2")
+    assert problems(cohort) == []
+    assert read_manifest(cohort / "data_manifest.csv")["event"].tolist()[4] == 2

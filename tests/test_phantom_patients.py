@@ -128,6 +128,13 @@ def test_death_counts_in_the_composite_endpoint_only():
     assert (either["time_months"] == recurrence["time_months"]).all()
 
 
+def test_deaths_are_told_apart_and_nothing_else_changes():
+    plain, told = (draw_patients(3000, 9, endpoint=e) for e in ("lr", "competing"))
+    either = draw_patients(3000, 9, endpoint="lr_or_death")
+    assert ((told["event"] == 1) == plain["event"]).all() and (told["time_months"] == plain["time_months"]).all()
+    assert ((told["event"] > 0) == either["event"]).all() and 0.03 < (told["event"] == 2).mean() < 0.12
+
+
 def test_missing_values_leave_the_hazard_alone():
     whole, holed = draw_patients(4000, 2), draw_patients(4000, 2, missing=True)
     assert holed["margin"].isna().mean() == pytest.approx(0.03, abs=0.012)
@@ -142,7 +149,7 @@ def test_missing_values_leave_the_hazard_alone():
     ("arguments", "message"),
     [
         ({"variant": "fuller"}, "variant 'fuller' is unknown.*full"),
-        ({"endpoint": "os"}, "endpoint 'os' is unknown.*lr_or_death"),
+        ({"endpoint": "os"}, "endpoint 'os' is unknown.*competing.*lr_or_death"),
         ({"n": 0}, "n is 0: .* at least 1"),
     ],
 )
