@@ -148,8 +148,8 @@ def index_series(collection: str) -> pd.DataFrame:
 
 def _refuse_irregular(table: pd.DataFrame, collection: str) -> None:
     patients = table.groupby("patient_id")
-    pairs = patients["modality"].apply(lambda own: sorted(own) == sorted(ROLES))
-    regular = pairs & (patients["study_uid"].nunique() == 1)
+    regular = patients["modality"].apply(lambda own: sorted(own) == sorted(ROLES))
+    regular &= patients["study_uid"].agg("nunique").eq(1)
     odd = list(regular.index[~regular])
     if regular.empty or odd:
         found = f"{', '.join(odd[:3])} and others" if odd else "no series"
@@ -208,6 +208,7 @@ def ingest_collection(
     FileNotFoundError, ValueError
         The download is not complete, or the table is not that of the collection: sheet, columns, ids or codes.
     """
+    from rps_utils.clinical_table import Mapping as TableMapping
     from rps_utils.clinical_table import read_table
     from rps_utils.ingest import ingest
     from rps_utils.public_download import verify_download
@@ -216,6 +217,8 @@ def ingest_collection(
     recipe, series = read_recipe(collection), verify_download(source)
     sheet = read_table(clinical, recipe["mapping"]["sheet"])
     mapping = _mapping(recipe, sheet, series["patient_id"], Path(clinical).name)
+    if "data_kind" in TableMapping._fields:
+        mapping["data_kind"] = "public"
     columns = describe_columns(recipe, sheet.columns, mapping["columns"]["patient_id"])
     rows = _downloaded_rows(sheet, mapping, series, Path(clinical).name)
     notes = [_sex_note(rows, mapping, series), _event_note(rows, mapping), *_column_notes(columns, rows, sheet)]

@@ -16,7 +16,7 @@ import pandas as pd
 from pydicom import Dataset, dcmread
 
 from rps_utils.dicom_writer import write_ct, write_seg
-from rps_utils.faults import small_scan
+from rps_utils.faults import SEED, small_scan
 from rps_utils.files import whole_file, write_csv
 from rps_utils.images import Volume
 from rps_utils.public import ROLES, SERIES_COLUMNS
@@ -160,29 +160,26 @@ def _write_table(patients: int, path: Path) -> Path:
 
 def _table_row(number: int) -> dict:
     """Return one row of the sheet: 0 and 1, sex 1 and 2, -999 where missing, shares with a percent sign or without."""
-    event = (number + 1) % 2
-    months = 5.5 + 7.25 * number
-    shares = [column for column in COLUMNS if column.endswith("_percent")]
-    return (
-        dict.fromkeys(COLUMNS, number % 2)
-        | dict.fromkeys(shares, 10 * number)
-        | {
-            "Patient-ID": f"Patient-{number + 1}",
-            "De-identify Scout Name": _patient(number),
-            "age": 45 + 6 * number,
-            "sex": 1 + "MF".index(_sex(number)),
-            "body_mass_index": 22.5 + number,
-            "carcinoembryonic_antigen": -999 if number == 1 else 4.5 * (number + 1),
-            "max_tumor_size": 2.5 + number,
-            "clinrisk_score": -999 if number == 1 else number % 5,
-            "NASH_score": number % 3,
-            "necrosis_percent": f"{10 * number}%",
-            "total_response_percent": -999 if number == 2 else 20,
-            "overall_survival_months": months + 12,
-            "months_to_DFS_progression": months,
-            "months_to_liver_DFS_progression": months,
-            "vital_status_liver_DFS": event,
-            "progression_or_recurrence_liveronly": event,
-            "relevant_notes": "",
-        }
-    )
+    draw = np.random.default_rng([SEED, number])
+    event, months = (number + 1) % 2, 5.5 + 7.25 * number
+    row = {column: int(draw.integers(2)) for column in COLUMNS}
+    row |= {column: int(draw.integers(101)) for column in COLUMNS if column.endswith("_percent")}
+    return row | {
+        "Patient-ID": f"Patient-{number + 1}",
+        "De-identify Scout Name": _patient(number),
+        "age": int(draw.integers(35, 85)),
+        "sex": 1 + "MF".index(_sex(number)),
+        "body_mass_index": round(draw.uniform(18, 35), 1),
+        "carcinoembryonic_antigen": -999 if number == 1 else round(draw.lognormal(2, 1), 1),
+        "max_tumor_size": round(draw.uniform(1, 9), 1),
+        "clinrisk_score": -999 if number == 1 else int(draw.integers(6)),
+        "NASH_score": int(draw.integers(9)),
+        "necrosis_percent": f"{row['necrosis_percent']}%",
+        "total_response_percent": -999 if number == 2 else row["total_response_percent"],
+        "overall_survival_months": months + 12,
+        "months_to_DFS_progression": months,
+        "months_to_liver_DFS_progression": months,
+        "vital_status_liver_DFS": event,
+        "progression_or_recurrence_liveronly": event,
+        "relevant_notes": "",
+    }
