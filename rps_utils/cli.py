@@ -237,12 +237,12 @@ def public_download_command(asked: argparse.Namespace) -> int:
 
 def public_ingest_command(asked: argparse.Namespace) -> int:
     """Turn a download and its clinical table into a manifest."""
-    with _extra("public"):
-        from rps_utils import ingest, public_download  # noqa: F401
     from rps_utils.public import ingest_collection
 
     options = {"n_jobs": asked.cores, "without_quarantined": asked.without_quarantined}
-    return _tell(ingest_collection(asked.collection, asked.source, asked.clinical, asked.out, **options), asked)
+    with _extra("public"):
+        done = ingest_collection(asked.collection, asked.source, asked.clinical, asked.out, **options)
+    return _tell(done, asked)
 
 
 def check_command(asked: argparse.Namespace) -> int:

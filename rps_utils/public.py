@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from rps_utils.files import read_csv, write_csv, write_json, write_text
-from rps_utils.manifest import is_formula
+from rps_utils.files import read_csv, write_csv, write_text
+from rps_utils.manifest import PATIENT_ID, is_formula
 
 if TYPE_CHECKING:
     from rps_utils.ingest import Outcome
@@ -97,12 +97,17 @@ def read_series(path: str | Path) -> pd.DataFrame:
     FileNotFoundError
         There is none.
     ValueError
-        A column is lacking: `SERIES_COLUMNS` and ``index_version`` are needed.
+        A column is lacking (`SERIES_COLUMNS` and ``index_version`` are needed), or a value of which a path is made is
+        none of the allowed.
     """
     table = read_csv(path)
     lacking = [column for column in (*SERIES_COLUMNS, "index_version") if column not in table]
     if lacking:
         raise ValueError(f"{path}: no column {lacking[0]!r}: make the list anew with rps public manifest")
+    for column, allowed in (("patient_id", PATIENT_ID), ("modality", "CT|SEG"), ("crdc_series_uuid", r"[0-9a-f-]{36}")):
+        wrong = table.loc[~table[column].astype(str).str.fullmatch(allowed), column]
+        if len(wrong):
+            raise ValueError(f"{path}: {column} {wrong.iloc[0]!r}: make the list anew with rps public manifest")
     return table
 
 
@@ -191,7 +196,7 @@ def ingest_collection(
         The table of the collection, as published.
     out : str or Path
         Gets what `ingest.ingest` writes, and ``clinical.csv`` (the columns and patients that are used, codes as
-        published), ``mapping.json``, ``columns.csv`` (what became of each column, and why) and ``ATTRIBUTION.md``.
+        published), ``mapping.yml``, ``columns.csv`` (what became of each column, and why) and ``ATTRIBUTION.md``.
     n_jobs : int
         Processes.
     without_quarantined : bool
@@ -208,6 +213,8 @@ def ingest_collection(
     FileNotFoundError, ValueError
         The download is not complete, or the table is not that of the collection: sheet, columns, ids or codes.
     """
+    import yaml
+
     from rps_utils.clinical_table import Mapping as TableMapping
     from rps_utils.clinical_table import read_table
     from rps_utils.ingest import ingest
@@ -225,9 +232,9 @@ def ingest_collection(
     write_csv(rows[list(mapping["columns"].values())], out / "clinical.csv")
     write_csv(columns, out / "columns.csv")
     write_text(attribution(collection, recipe), out / "ATTRIBUTION.md")
-    write_json(mapping, out / "mapping.json")
+    write_text(yaml.safe_dump(mapping, sort_keys=False), out / "mapping.yml")
     options = {"without_quarantined": without_quarantined, "progress": progress}
-    done = ingest(source, out / "clinical.csv", out, out / "mapping.json", n_jobs, **options)
+    done = ingest(source, out / "clinical.csv", out, out / "mapping.yml", n_jobs, **options)
     return done._replace(notes=[*notes, *done.notes])
 
 

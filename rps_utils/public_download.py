@@ -59,7 +59,7 @@ def download(
         Gets ``<patient>/CT``, ``<patient>/SEG``, ``ATTRIBUTION.md`` and, last, ``series.csv``. After a failure what
         was verified stays, files of an unfinished series wait in ``.partial``, and there is no ``series.csv``.
     patients : int, optional
-        Only the first so many of the list.
+        Only the first so many of the list, and those that are there already.
     mirror : str
         Address of a server that answers as S3 does; ``{bucket}`` stands for the bucket of a series.
     progress : callable
@@ -78,14 +78,14 @@ def download(
         More patients asked for than there are, an address that is none, or a disk too small.
     """
     out = Path(out)
-    wanted = _first_patients(series, patients)
+    wanted = _wanted_series(series, patients, out)
     if not re.match(r"https?://", mirror):
         raise ValueError(f"{mirror}: an address that begins with https:// or http:// expected")
     (out / SERIES).unlink(missing_ok=True)
     _refuse_full_disk(out, wanted)
     for number, row in enumerate(wanted.itertuples(), 1):
         try:
-            state = _bring(row, out, mirror.format(bucket=row.bucket).rstrip("/"))
+            state = _bring(row, out, mirror.replace("{bucket}", row.bucket).rstrip("/"))
         finally:
             _remove_empty(out / ".partial" / row.crdc_series_uuid, out / ".partial", _place(row, out).parent, out)
         progress(f"{number} of {len(wanted)}  {row.patient_id} {row.modality}  {row.instances} files  {state}")
@@ -135,11 +135,12 @@ def series_faults(folder: Path, row: Any) -> list[str]:
 # ---------------------------------------------------------------- which, and where
 
 
-def _first_patients(series: pd.DataFrame, patients: int | None) -> pd.DataFrame:
-    ids = series["patient_id"].drop_duplicates()
+def _wanted_series(series: pd.DataFrame, patients: int | None, out: Path) -> pd.DataFrame:
+    ids = list(series["patient_id"].drop_duplicates())
     if patients is not None and not 1 <= patients <= len(ids):
         raise ValueError(f"{patients} patients asked for: 1 to {len(ids)} allowed")
-    return series[series["patient_id"].isin(ids[:patients])]
+    there = [patient for patient in ids if (out / patient).is_dir()]
+    return series[series["patient_id"].isin([*ids[:patients], *there])]
 
 
 def _place(row: Any, out: Path) -> Path:

@@ -290,6 +290,17 @@ def test_a_part_of_the_patients(copy, server, tmp_path):
     series = read_series(copy.series)
     download(CRLM, series, tmp_path / "dl", 2, address(server), lines.append)
     assert [line.split("  ")[-1].split(",")[0] for line in lines] == ["kept", "kept", "fetched", "fetched"]
+    # Whoever is there already stays in the list: it names all that lies in the folder.
+    assert len(read_series(fetch(copy, server, tmp_path / "dl", patients=1))) == 4
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("patient_id", "../x"), ("modality", "/tmp"), ("crdc_series_uuid", "a/../b")]
+)
+def test_a_list_from_which_a_path_would_lead_out_is_refused(column, value, copy, tmp_path):
+    read_csv(copy.series).assign(**{column: value}).to_csv(tmp_path / "list.csv", index=False)
+    with pytest.raises(ValueError, match=f"{column} '{value}': make the list anew"):
+        read_series(tmp_path / "list.csv")
 
 
 def some(bucket, k):
@@ -399,7 +410,9 @@ def taken(made, fetched, tmp_path_factory):
 
 def test_manifest_holds_the_endpoint_and_nothing_that_leaks(taken):
     assert check_manifest(taken) == []
-    table = read_csv(taken).set_index("patient_id")
+    table = read_csv(taken)
+    assert list(table.columns)[:5] == ["patient_id", "image", "mask", "time_months", "event"]
+    table = table.set_index("patient_id")
     assert table["time_months"].tolist() == [5.5, 12.75, 20.0, 27.25, 34.5, 41.75]
     assert table["event"].tolist() == [1, 0, 1, 0, 1, 0]
     assert table["sex"].tolist() == ["male", "female"] * 3
