@@ -6,13 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rps_utils import runs
 from rps_utils.files import read_csv, write_csv
+
+if TYPE_CHECKING:
+    from rps_utils.ingest import Outcome
 
 ROOT = runs.PACKAGE.parent
 DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
@@ -27,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _describe_evaluate(commands)
     _describe_study(commands)
     _describe_ingest(commands)
+    _describe_public(commands)
     check = _command(commands, "check", check_command, "check a manifest and every file it names")
     check.add_argument("manifest", type=Path)
     check.add_argument("--html", type=Path, metavar="FILE", help="write the check as a page as well")
@@ -75,6 +81,27 @@ def _describe_ingest(commands) -> None:  # noqa: ANN001
         "--identified-source", action="store_true", help="the DICOM headers hold names, and may; none is written"
     )
     ingest.add_argument("--cores", type=int, default=os.cpu_count())
+
+
+def _describe_public(commands) -> None:  # noqa: ANN001
+    public = commands.add_parser("public", help="cohorts that anyone may download: list, manifest, download, ingest")
+    parts = public.add_subparsers(required=True, metavar="STEP")
+    _command(parts, "list", public_list_command, "say which public collections are known, and what is missing")
+    listed = _command(parts, "manifest", public_manifest_command, "write the list of a collection's series, offline")
+    listed.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+    fetched = _command(parts, "download", public_download_command, "fetch the series and verify them, or fail")
+    fetched.add_argument("--out", type=Path, required=True, metavar="DIR", help="a second call goes on where it ended")
+    fetched.add_argument("--patients", type=int, metavar="N", help="only the first N (default: all)")
+    fetched.add_argument("--manifest", type=Path, metavar="FILE.csv", help="default: the committed list of series")
+    fetched.add_argument("--mirror", metavar="URL", help="another server that answers as S3 does")
+    taken = _command(parts, "ingest", public_ingest_command, "turn a download and its clinical table into a manifest")
+    taken.add_argument("--source", type=Path, required=True, metavar="DIR", help="folder of the download")
+    taken.add_argument("--clinical", type=Path, required=True, metavar="TABLE.xlsx", help="the table, as published")
+    taken.add_argument("--out", type=Path, required=True, metavar="DIR")
+    taken.add_argument("--without-quarantined", action="store_true", help="write the manifest of the others")
+    taken.add_argument("--cores", type=int, default=os.cpu_count())
+    for command in (listed, fetched, taken):
+        command.add_argument("collection", metavar="COLLECTION", help="a supported one: see rps public list")
 
 
 def _describe_run(commands) -> None:  # noqa: ANN001
@@ -148,13 +175,24 @@ def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
 
 def ingest_command(asked: argparse.Namespace) -> int:
     """Ingest a folder of DICOM files."""
-    try:
+    with _extra("dicom"):
         from rps_utils.ingest import ingest
-    except ModuleNotFoundError as error:
-        raise runs.UsageError(f"{error.name} is missing: pip install 'rps-lrfs[dicom]'") from error
 
     options = {"without_quarantined": asked.without_quarantined, "identified": asked.identified_source}
-    done = ingest(asked.source, asked.clinical, asked.out, asked.mapping, asked.cores, **options)
+    return _tell(ingest(asked.source, asked.clinical, asked.out, asked.mapping, asked.cores, **options), asked)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which optional extra to install where one of its packages is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise runs.UsageError(f"{error.name} is missing: pip install 'rps-lrfs[{name}]'") from error
+
+
+def _tell(done: Outcome, asked: argparse.Namespace) -> int:
+    """Say what an ingest led to, and return the exit status."""
     print("\n".join(["", *done.notes]))
     refused = done.quarantine["patient_id"].nunique()
     if refused:
@@ -165,6 +203,51 @@ def ingest_command(asked: argparse.Namespace) -> int:
         return 1
     print(f"manifest: {done.manifest}")
     return 0
+
+
+def public_list_command(asked: argparse.Namespace) -> int:
+    """Describe the public collections."""
+    from rps_utils.public import describe_collections
+
+    print(describe_collections())
+    return 0
+
+
+def public_manifest_command(asked: argparse.Namespace) -> int:
+    """Write the list of a collection's series from the index."""
+    from rps_utils.public import compare_series, index_series, pinned_series
+
+    pinned = pinned_series(asked.collection)
+    with _extra("public"):
+        series = index_series(asked.collection)
+    size = f"{series['bytes'].sum() / 1e9:.1f} GB"
+    print(f"{len(series)} series of {series['patient_id'].nunique()} patients, {size}: {write_csv(series, asked.out)}")
+    print(f"index {series['index_version'].iloc[0]}: {compare_series(series, pinned)}")
+    return 0
+
+
+def public_download_command(asked: argparse.Namespace) -> int:
+    """Fetch and verify the series of a collection."""
+    from rps_utils.public import pinned_series, read_series
+
+    series = pinned_series(asked.collection)
+    with _extra("public"):
+        from rps_utils.public_download import BUCKET_ADDRESS, download
+
+    series = read_series(asked.manifest) if asked.manifest else series
+    listed = download(asked.collection, series, asked.out, asked.patients, asked.mirror or BUCKET_ADDRESS)
+    print(f"complete, verified: {listed}")
+    return 0
+
+
+def public_ingest_command(asked: argparse.Namespace) -> int:
+    """Turn a download and its clinical table into a manifest."""
+    from rps_utils.public import ingest_collection
+
+    options = {"n_jobs": asked.cores, "without_quarantined": asked.without_quarantined}
+    with _extra("public"):
+        done = ingest_collection(asked.collection, asked.source, asked.clinical, asked.out, **options)
+    return _tell(done, asked)
 
 
 def check_command(asked: argparse.Namespace) -> int:

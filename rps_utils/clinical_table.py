@@ -43,7 +43,7 @@ class Mapping(NamedTuple):
     segments : str
         ``one``, ``largest``, ``union`` or ``named``: what to do with several structures.
     roi : list of str
-        The names, for ``named``.
+        The names, for ``named``; ``*`` stands for any letters, as in ``Tumor_*``.
     data_kind : str
         ``synthetic``, ``public`` or ``private``: whose data these are. Without it the table's own column of that
         name counts, and without that the cohort is private: its patients are not pictured in notebooks.
@@ -152,15 +152,26 @@ def read_clinical(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, lis
         The file is no such table, or columns are missing or identify a person.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"clinical table {path} does not exist: give the path of a local CSV or Excel file")
-    rows = {".csv": _csv_rows, ".xlsx": _excel_rows}.get(path.suffix.lower(), _no_table)(path, mapping.sheet)
-    raw = _table(rows, path.name)
-    cells = _renamed(raw, mapping, path.name)
+    cells = _renamed(read_table(path, mapping.sheet), mapping, path.name)
     _refuse_identifying(cells, path.name)
     problems = [p for column in cells for line in cells.index for p in _cell_problems(cells, line, column)]
     cells, unknown_codes = _recoded(cells, mapping)
     return _limit_ages(cells), [*problems, *unknown_codes]
+
+
+def read_table(path: str | Path, sheet: str = "") -> pd.DataFrame:
+    """Read a CSV or Excel table as text, with its own names; the index is the line of the file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or it is no table; see `read_clinical`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"clinical table {path} does not exist: give the path of a local CSV or Excel file")
+    rows = {".csv": _csv_rows, ".xlsx": _excel_rows}.get(path.suffix.lower(), _no_table)(path, sheet)
+    return _table(rows, path.name)
 
 
 def _no_table(path: Path, sheet: str) -> list:

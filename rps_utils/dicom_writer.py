@@ -132,15 +132,19 @@ def save(header: Dataset, path: Path) -> None:
 
 
 def write_seg(mask: Volume, images: Sequence[Dataset], path: Path, labels: Sequence[str] = ("tumour",)) -> None:
-    """Write a mask as binary DICOM-SEG; label value i + 1 becomes the segment ``labels[i]``."""
+    """Write a mask as binary DICOM-SEG; label value i + 1 becomes the segment ``labels[i]``.
+
+    Segments that overlap come as a fourth axis of the mask: ``mask.values[..., i]`` is then ``labels[i]``.
+    """
     from highdicom import AlgorithmIdentificationSequence, seg
     from pydicom.sr.codedict import codes
 
-    slices = lps_slices(mask)[0]
+    values = mask.values if mask.values.ndim == 4 else mask.values[..., None] == np.arange(1, len(labels) + 1)
+    parts = [lps_slices(Volume(part, mask.affine))[0] for part in np.moveaxis(values, -1, 0)]
     method = AlgorithmIdentificationSequence("truth", codes.DCM.ArtificialIntelligence, "1")
     kinds = (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm, seg.SegmentAlgorithmTypeValues.AUTOMATIC)
     described = [seg.SegmentDescription(i + 1, name, *kinds, method) for i, name in enumerate(labels)]
-    pixels = np.stack([slices == i + 1 for i in range(len(labels))], axis=-1).astype(np.uint8)
+    pixels = np.stack(parts, axis=-1).astype(np.uint8)
     own = [generate_uid(entropy_srcs=[images[0].PatientID, "seg", path.name, kind]) for kind in ("series", "object")]
     made = seg.Segmentation(
         images,

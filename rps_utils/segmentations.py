@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,7 +152,7 @@ def tumour_mask(
         `roi`. The default refuses: which structure is the tumour is no question for a program. Aorta and inferior
         vena cava, by their names, are no candidates unless named.
     roi : sequence of str
-        Names, for ``named``; capitals do not matter.
+        Names, for ``named``; capitals do not matter, and ``*`` stands for any letters.
 
     Returns
     -------
@@ -177,7 +178,7 @@ def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> 
     names = ", ".join(segment.name for segment in segments)
     if rule == "named":
         wanted = [name.lower() for name in roi]
-        chosen = [segment for segment in segments if segment.name.lower() in wanted]
+        chosen = [s for s in segments if any(n == s.name.lower() or fnmatchcase(s.name.lower(), n) for n in wanted)]
         if not chosen:
             allowed = f"one of roi: {', '.join(roi)}"
             raise Refused(_mask_fault(f"structures {names or 'none'}", allowed, "correct the names in the mapping"))
