@@ -168,9 +168,11 @@ def phantom_command(asked: argparse.Namespace) -> int:
 
 def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
     """Return a manifest with its paths relative to another folder."""
+    from rps_utils.phantom import IMAGES
+
     way = Path(os.path.relpath(manifest.parent, folder))
     table = read_csv(manifest)
-    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in ("image", "mask")})
+    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in IMAGES})
 
 
 def ingest_command(asked: argparse.Namespace) -> int:
@@ -298,10 +300,10 @@ def run_command(asked: argparse.Namespace) -> int:
 
 def _default_cohort(cores: int) -> Path:
     """Render the synthetic cohort of the repository if it is not there; return the manifest that fits its bytes."""
-    from rps_utils.phantom import write_cohort
+    from rps_utils.phantom import IMAGES, write_cohort
 
     listed = read_csv(DEFAULT_MANIFEST)
-    if not all((ROOT / name).is_file() for name in [*listed["image"], *listed["mask"]]):
+    if not all((ROOT / name).is_file() for column in IMAGES for name in listed[column]):
         write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores, progress=print)
     own = ROOT / "data" / "phantom" / "data_manifest.csv"
     if _seen_from(own, ROOT).equals(listed):

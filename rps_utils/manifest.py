@@ -22,14 +22,15 @@ from joblib import Parallel, delayed
 from rps_utils.files import file_sha256
 
 REQUIRED = ("patient_id", "image", "mask", "time_months", "event")
-FILES = ("image", "mask")
-HASHES = {"image_sha256": "image", "mask_sha256": "mask"}
+OPTIONAL_FILES = ("reference_map",)
+FILES = ("image", "mask", *OPTIONAL_FILES)
+HASHES = {f"{column}_sha256": column for column in FILES}
 SPLITS = ("training", "validation")
 READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
 RESERVED = {"fold": "folds are drawn by the study", "died": "death without local recurrence is written as event 2"}
-NOT_CLINICAL = (*REQUIRED, "split", DATA_KIND, *RESERVED, *HASHES)
+NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, *RESERVED, *HASHES)
 MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
@@ -108,8 +109,8 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a patient. ``time_months`` float, ``event`` int (0 censored, 1 local recurrence, 2 death without
-        it; `scores.by_cause` makes it 0/1), clinical columns float where every cell is a
-        number and text otherwise, missing cells NaN; ``image`` and ``mask`` stay relative to the manifest.
+        it; `scores.by_cause` makes it 0/1), clinical columns float where every cell is a number and text otherwise,
+        missing cells NaN; ``image``, ``mask`` and, if given, ``reference_map`` stay relative to the manifest.
 
     Raises
     ------
@@ -126,8 +127,16 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(typed).reset_index(drop=True)
 
 
+def image_files(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
+    """Return ``patient_id`` and, for each file of a patient, its path from `root`; missing where there is none."""
+    table = manifest.reindex(columns=["patient_id", *FILES])
+    for column in FILES:
+        table[column] = [str(Path(root) / name) if isinstance(name, str) else None for name in table[column]]
+    return table
+
+
 def _typed_column(column: str, cells: pd.Series) -> pd.Series:
-    if column in (*FILES, *HASHES, "patient_id", "split"):
+    if column in (*HASHES, "image", "mask", "patient_id", "split"):
         return cells
     given = cells.where(~is_missing(cells))
     if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
@@ -255,11 +264,17 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
         *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
         *(_kind_problems(cells) if DATA_KIND in cells else ()),
         *(p for c in ready_made for p in _cell_problems(cells, c, _number_fault)),
-        *(p for c in HASHES if c in cells for p in _cell_problems(cells, c, _hash_fault)),
+        *(p for c in HASHES if c in cells for p in _cell_problems(_given(cells, c), c, _hash_fault)),
         *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c)),
     ]
     enough = _group_problems(cells, split_by) if split_by else _size_problems(cells, folds)
     return sorted(found, key=_line) or list(enough)
+
+
+def _given(cells: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Leave out the rows in which an optional file, or its hash, is not given."""
+    optional = column.removesuffix("_sha256") in OPTIONAL_FILES
+    return cells[~is_missing(cells[column])] if optional else cells
 
 
 def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
@@ -433,8 +448,8 @@ def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Pa
     """Return the safe paths of each line and the faults of the others, files named twice included."""
     paths: dict[int, dict[str, Path]] = {line: {} for line in cells.index}
     problems, seen = [], {}
-    for column in FILES:
-        for line, text in cells[column].items():
+    for column in (c for c in FILES if c in cells):
+        for line, text in _given(cells, column)[column].items():
             patient = cells.loc[line, "patient_id"]
             wrong = path_fault(text, root)
             if wrong:
@@ -494,14 +509,14 @@ def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, 
         yield Fault(column, "axes are not at right angles", "an upright grid", "correct the gantry tilt on conversion")
 
 
-def grid_faults(ct: nib.Nifti1Image, mask: nib.Nifti1Image) -> list[Fault]:
-    """Compare the grids of CT and mask: shape, and affine within 0.001."""
-    remedy = "resample the mask to the CT (nearest neighbour), or export it on the CT"
+def grid_faults(ct: nib.Nifti1Image, mask: nib.Nifti1Image, column: str = "mask") -> list[Fault]:
+    """Compare the grids of CT and mask (or reference map): shape, and affine within 0.001."""
+    remedy = f"resample the {column} to the CT (nearest neighbour), or export it on the CT"
     if ct.shape != mask.shape:
-        return [Fault("mask", f"shape {mask.shape}", f"the CT's shape {ct.shape}", remedy)]
+        return [Fault(column, f"shape {mask.shape}", f"the CT's shape {ct.shape}", remedy)]
     gap = np.abs(ct.affine - mask.affine).max()
     if not gap <= AFFINE_TOLERANCE:
-        return [Fault("mask", f"affine differs by {gap:.3g}", "the CT's affine within 0.001", remedy)]
+        return [Fault(column, f"affine differs by {gap:.3g}", "the CT's affine within 0.001", remedy)]
     return []
 
 
@@ -540,6 +555,15 @@ def mask_faults(labels: np.ndarray, voxel_ml: float) -> Iterator[Fault]:
         )
 
 
+def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
+    """Check a reference map: whole labels from 0 to 255, and at least one voxel labelled."""
+    if not ((labels >= 0) & (labels <= 255) & (labels == np.round(labels))).all():
+        value = f"values {labels.min():g} to {labels.max():g}"
+        yield Fault("reference_map", value, "whole labels 0 (nothing) to 255", "write every structure as one label")
+    elif not labels.any():
+        yield Fault("reference_map", "no voxel labelled", "something marked", "leave the cell empty without a map")
+
+
 def tumour_faults(hu: np.ndarray, labels: np.ndarray) -> Iterator[Fault]:
     """Check that the mask lies on tissue: a mask flipped or shifted against its CT often lies on air."""
     median = float(np.median(hu[labels != 0]))
@@ -568,7 +592,7 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     Parameters
     ----------
     paths : dict
-        ``image`` and ``mask``, where their headers are sound.
+        ``image``, ``mask`` and ``reference_map``, where there is one and its header is sound.
     hashes : dict
         The same keys to the SHA-256 in the manifest, where given.
     """
@@ -582,9 +606,10 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
         image = nib.load(path)
         voxels[column], unreadable = _read_voxels(image, column)
         faults += unreadable
-    ct, labels = voxels.get("image"), voxels.get("mask")
+    ct, labels, reference = (voxels.get(column) for column in FILES)
     faults += [] if ct is None else ct_faults(ct)
     faults += [] if labels is None else mask_faults(labels, float(np.abs(np.linalg.det(image.affine[:3, :3]))) / 1000)
+    faults += [] if reference is None else reference_faults(reference)
     if ct is not None and labels is not None and not faults and ct.shape == labels.shape:
         faults += tumour_faults(ct, labels)
     return RowCheck(faults, "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T)).hexdigest())
@@ -602,8 +627,9 @@ def check_images(
             image, faults = header_faults(path, column)
             found += [(line, fault) for fault in faults]
             images |= {column: image} if image is not None else {}
-        if len(images) == 2:
-            found += [(line, fault) for fault in grid_faults(images["image"], images["mask"])]
+        ct = images.get("image")
+        others = {} if ct is None else {column: image for column, image in images.items() if column != "image"}
+        found += [(line, fault) for column, image in others.items() for fault in grid_faults(ct, image, column)]
         sound[line] = {column: own[column] for column in images}
     if voxels:
         found += _check_voxels(cells, sound, n_jobs)
@@ -612,8 +638,8 @@ def check_images(
 
 def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> list[tuple[int, Fault]]:
     hashes = {
-        line: {file: cells.loc[line, column] for column, file in HASHES.items() if column in cells}
-        for line in cells.index
+        line: {file: row[column] for column, file in HASHES.items() if row.get(column)}
+        for line, row in cells.iterrows()
     }
     checks = Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
     found, seen = [], {}

@@ -18,14 +18,16 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from rps_utils.files import file_sha256, whole_file, write_csv
-from rps_utils.phantom_ct import render_patient
+from rps_utils.phantom_ct import render_with_reference
 from rps_utils.phantom_patients import draw_patients, image_causes
 
 MANIFEST_COLUMNS = (
-    *("patient_id", "image", "mask", "split", "time_months", "event", "age", "sex", "size_cm", "histology", "grade"),
+    *("patient_id", "image", "mask", "reference_map", "split", "time_months", "event"),
+    *("age", "sex", "size_cm", "histology", "grade"),
     *("multifocal", "symptoms", "margin", "rupture", "organs_resected", "radiotherapy", "chemotherapy"),
-    *("risk_Oracle", "data_kind", "image_sha256", "mask_sha256"),
+    *("risk_Oracle", "data_kind", "image_sha256", "mask_sha256", "reference_map_sha256"),
 )
+IMAGES = {"image": "ct", "mask": "mask", "reference_map": "reference"}  # column to the end of the file's name
 COMPRESSION = 1
 
 
@@ -118,12 +120,12 @@ def write_images(
     n_jobs: int,
     progress: Callable[[str], Any] | None,
 ) -> None:
-    """Render every patient whose CT or mask is not there yet; each file appears whole."""
+    """Render every patient of whom a file is not there yet; each file appears whole."""
     rows = causes.to_dict("records")
     jobs = [
         delayed(write_patient)(folder / "images", name, row)
         for name, row in zip(names, rows, strict=True)
-        if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in ("ct", "mask"))
+        if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in IMAGES.values())
     ]
     finished = len(names) - len(jobs)
     for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
@@ -133,10 +135,10 @@ def write_images(
 
 
 def write_patient(folder: Path, name: str, latents: Mapping) -> None:
-    """Render one patient and write CT and mask."""
-    ct, mask, affine = render_patient(latents, int(latents["image_seed"]))
-    write_nifti(ct, affine, folder / f"{name}_ct.nii.gz")
-    write_nifti(mask, affine, folder / f"{name}_mask.nii.gz")
+    """Render one patient and write CT, mask and reference map."""
+    ct, mask, affine, reference = render_with_reference(latents, int(latents["image_seed"]))
+    for volume, kind in zip((ct, mask, reference), IMAGES.values(), strict=True):
+        write_nifti(volume, affine, folder / f"{name}_{kind}.nii.gz")
 
 
 def write_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
@@ -156,13 +158,8 @@ def write_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 def manifest_table(folder: Path, cohort: pd.DataFrame) -> pd.DataFrame:
     """Return the manifest: paths relative to `folder` with forward slashes, outcome, covariates and hashes."""
-    ids = cohort["patient_id"]
-    table = cohort.assign(
-        image="images/" + ids + "_ct.nii.gz",
-        mask="images/" + ids + "_mask.nii.gz",
-        risk_Oracle=cohort["eta"],
-        data_kind="synthetic",
-    )
-    for kind in ("image", "mask"):
-        table[f"{kind}_sha256"] = [file_sha256(folder / path) for path in table[kind]]
+    table = cohort.assign(risk_Oracle=cohort["eta"], data_kind="synthetic")
+    for column, kind in IMAGES.items():
+        table[column] = "images/" + cohort["patient_id"] + f"_{kind}.nii.gz"
+        table[f"{column}_sha256"] = [file_sha256(folder / path) for path in table[column]]
     return table[list(MANIFEST_COLUMNS)]

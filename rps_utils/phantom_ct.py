@@ -49,6 +49,7 @@ ENHANCING = {
 }
 FIXED = {"fat": (-100, 6), "content": (25, 8), "marrow": (180, 40), "disc": (85, 8), "canal": (25, 3)}
 STRAND = 40.0
+SECOND_TISSUE, STRANDS = 1, 2  # labels of the reference map
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,28 @@ def render_patient(
     ValueError
         A latent is missing or not finite, or histology or side is unknown.
     """
+    return render_with_reference(latents, seed, spacing)[:3]
+
+
+def render_with_reference(
+    latents: Mapping, seed: int, spacing: tuple[float, float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Render the CT of one synthetic patient, and where in it the latents are written.
+
+    Parameters
+    ----------
+    latents, seed, spacing
+        See `render_patient`.
+
+    Returns
+    -------
+    ct, mask, affine : ndarray
+        See `render_patient`; the same, bit by bit.
+    reference : ndarray of uint8
+        Same shape: `SECOND_TISSUE` where more than half of a voxel inside the mask is second tissue (z_rad decides
+        how much, z_spat where), `STRANDS` where more than half of a voxel of the fat plane outside is strand
+        (z_int). No model reads it: it grades maps that claim to show what a score looks at.
+    """
     check_latents(latents)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     body, scan = draw_body(streams[0]), draw_scan(latents, streams[1], spacing)
@@ -113,12 +136,12 @@ def render_patient(
     canvas = make_canvas(patient.body, tumour, scan, fixed_grid=spacing is not None)
     paint_wall(canvas, patient)
     paint_organs(canvas, patient, streams[0])
-    inside = paint_tumour(canvas, patient, latents, scan.gain, streams[2], streams[3])
+    inside, reference = paint_tumour(canvas, patient, latents, scan.gain, streams[2], streams[3])
     paint_table(canvas, body)
     ct = acquire(canvas.hu, scan, streams[4])
     affine = np.diag([*(c[1] - c[0] for c in (canvas.x, canvas.y, canvas.z)), 1.0])
     affine[:3, 3] = canvas.x[0], canvas.y[0], canvas.z[0]
-    return ct, inside.astype(np.uint8), affine
+    return ct, inside.astype(np.uint8), affine, reference
 
 
 def check_latents(latents: Mapping) -> None:
@@ -214,22 +237,23 @@ def paint_tumour(
     gain: float,
     rng: np.random.Generator,
     plane: np.random.Generator,
-) -> np.ndarray:
-    """Paint fat plane, strands, tumour and satellites; return the mask of the whole volume."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint fat plane, strands, tumour and satellites; return mask and reference map of the whole volume."""
     tumour = patient.tumour
     reach = tumour.half + pt.SHELL_MM + 2
     cut, (x, y, z) = canvas.box(tumour.centre - reach, tumour.centre + reach)
     level = tumour.level(x, y, z)
     outside = pt.outside_mm(level, x, y, z, tumour.centre)
-    paint_plane(canvas, cut, outside, patient, latents["z_int"], plane)
+    strands = paint_plane(canvas, cut, outside, patient, latents["z_int"], plane)
     inside = level < 1
-    hu = tumour_hu(inside, (x, y, z), patient, latents, gain, rng)
+    hu, second = tumour_hu(inside, (x, y, z), patient, latents, gain, rng)
     canvas.blend(cut, -outside, hu)
     if latents.get("multifocal", "no") == "yes":
         paint_satellites(canvas, patient, hu[inside].mean(), rng)
-    mask = np.zeros(canvas.hu.shape, dtype=bool)
+    mask, reference = np.zeros(canvas.hu.shape, dtype=bool), np.zeros(canvas.hu.shape, dtype=np.uint8)
     mask[cut] = inside
-    return mask
+    reference[cut] = np.select([second & inside, strands & ~inside], [SECOND_TISSUE, STRANDS])
+    return mask, reference
 
 
 def paint_plane(
@@ -239,8 +263,8 @@ def paint_plane(
     patient: Patient,
     z_int: float,
     rng: np.random.Generator,
-) -> None:
-    """Paint the fat plane, up to 16 mm on the medial and posterior side, and the strands that replace it."""
+) -> np.ndarray:
+    """Paint the fat plane, up to 16 mm on the medial and posterior side; return where strands replace it."""
     x, y = canvas.x[cut[0]][:, None, None], canvas.y[cut[1]][None, :, None]
     thickness = pt.SHELL_MM * pt.facing_spine(x, y, patient.tumour.centre, patient.outward)
     soft_tissue = (canvas.cavity[cut] > 1) & (canvas.hu[cut] < 250)
@@ -249,6 +273,7 @@ def paint_plane(
     cover = pt.lost_plane(shell, noise, z_int)
     fat = patient.tissue["fat"]
     canvas.hu[cut][shell] = (fat + cover * (STRAND - fat))[shell]
+    return cover > 0.5
 
 
 def paint_satellites(canvas: Canvas, patient: Patient, hu: float, rng: np.random.Generator) -> None:
@@ -270,14 +295,14 @@ def tumour_hu(
     latents: Mapping,
     gain: float,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return the HU of the tumour's box: main and second tissue, foci and calcification."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the HU of the tumour's box, and where its second tissue lies, not hidden by foci or calcification."""
     tumour, histology = patient.tumour, latents["histology"]
     main, second = pt.tissue_pair(histology, rng, gain)
     lateral = patient.outward * (coordinates[0] - tumour.centre[0]) / tumour.half[0]
     noise = pt.random_field([c.ravel() for c in coordinates], pt.FIELD_MM, rng)
     placed = pt.second_tissue(inside, lateral, noise, latents, septal=histology == "WDLPS")
-    hu = main + placed * (second - main)
+    hu, visible = main + placed * (second - main), placed > 0.5
     mean_radius = tumour.half.mean()
     radius = 0.055 * mean_radius + min(5.0, 0.07 * mean_radius)
     spots = [(c, radius, main + 50) for c in pt.scatter_foci(tumour, radius, 14, rng)]
@@ -285,8 +310,8 @@ def tumour_hu(
         spots += [(c, rng.uniform(3, 7), rng.uniform(200, 600)) for c in pt.scatter_foci(tumour, 8.0, 5, rng)]
     for centre, size, value in spots:
         near = sum((c - m) ** 2 for c, m in zip(coordinates, centre, strict=True)) < size**2
-        hu[near] = value
-    return hu
+        hu[near], visible[near] = value, False
+    return hu, visible
 
 
 def acquire(hu: np.ndarray, scan: Scan, rng: np.random.Generator) -> np.ndarray:

@@ -86,7 +86,7 @@ EVALUATION = [
 ]
 STEPS = [
     Step("00_start_here", (), ("tables/packages.csv",)),
-    Step("01_ingest", (), ("cohort.csv", "patches.npz", "tables/images.csv"), heavy=True),
+    Step("01_ingest", (), ("cohort.csv", "patches.npz", "references.npz", "tables/images.csv"), heavy=True),
     Step("02_augmentation", ("cohort.csv", "patches.npz"), ("tables/augmentation.csv",)),
     Step(
         "03_deep_learning",
@@ -267,9 +267,9 @@ def code_hash() -> str:
 
 
 def manifest_files(manifest: Path) -> list[Path]:
-    """Return the manifest and those of its images and masks that exist; the check of the rest is ingest's."""
+    """Return the manifest and those of the files it names that exist; the check of the rest is ingest's."""
     table = pd.read_csv(manifest.open(encoding="utf-8-sig"), dtype=str, keep_default_na=False)
-    named = [*table.get("image", []), *table.get("mask", [])]
+    named = [name for column in ("image", "mask", "reference_map") for name in table.get(column, [])]
     return [manifest, *(manifest.parent / name for name in named if (manifest.parent / name).is_file())]
 
 

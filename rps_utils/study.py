@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from scipy import optimize, stats
+from scipy import ndimage, optimize, stats
 
 from rps_utils.cohort import draw_folds
 from rps_utils.cox import fit_cox, fit_lifelines, hazard_ratios, likelihood_ratio_p
@@ -95,6 +95,7 @@ def make_pool(
     seed: int = POOL_SEED,
     n_jobs: int = 1,
     progress: Callable[[str], Any] | None = None,
+    smoothing_mm: float = 0.0,
 ) -> Pool:
     """Render a pool of synthetic patients, or read what of it is there.
 
@@ -110,11 +111,14 @@ def make_pool(
         Processes; a patient takes about a second.
     progress : callable, optional
         Called with a line of text after every 50 patients.
+    smoothing_mm : float
+        SD of a Gaussian that blurs each CT before anything is read of it: brings scans of several scanners nearer
+        to one resolution and one noise. Such a pool needs a folder of its own.
     """
     people = draw_patients(patients, seed)
     people.insert(0, "patient_id", [f"POOL-{i:04d}" for i in range(patients)])
     jobs = (
-        delayed(render_or_read)(row, Path(folder) / f"{name}.npz")
+        delayed(render_or_read)(row, Path(folder) / f"{name}.npz", smoothing_mm)
         for name, row in zip(people["patient_id"], image_causes(people, seed).to_dict("records"), strict=True)
     )
     patches, features = [], []
@@ -127,27 +131,35 @@ def make_pool(
     return Pool(people.drop(columns=["eta", "time_months", "event"]), np.stack(patches), table)
 
 
-def render_or_read(causes: dict[str, Any], path: Path) -> tuple[np.ndarray, dict[str, float]]:
+def render_or_read(causes: dict[str, Any], path: Path, smoothing_mm: float = 0.0) -> tuple[np.ndarray, dict[str, float]]:
     """Return patch and features of one patient, from `path` if it was made from the same causes and settings."""
     settings = {"patch": asdict(PATCHES), "features": asdict(FEATURES), "crop_spacing_mm": CROP_SPACING_MM}
+    settings |= {"smoothing_mm": smoothing_mm} if smoothing_mm else {}
     card = json.dumps({"causes": causes, **settings}, sort_keys=True)
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["card"]) == card:
                 return kept["patch"], dict(zip(kept["names"].tolist(), kept["values"].tolist(), strict=True))
-    patch, features = read_image(causes)
+    patch, features = read_image(causes, smoothing_mm)
     names, values = np.array(list(features), dtype=str), np.array(list(features.values()))
     with whole_file(path) as partial:
         np.savez_compressed(partial, patch=patch, names=names, values=values, card=np.array(card))
     return patch, features
 
 
-def read_image(causes: dict[str, Any]) -> tuple[np.ndarray, dict[str, float]]:
+def read_image(causes: dict[str, Any], smoothing_mm: float = 0.0) -> tuple[np.ndarray, dict[str, float]]:
     """Render one patient; return the patch of the networks and the radiomic features."""
     hu, labels, affine = render_patient(causes, int(causes["image_seed"]))
-    ct, mask = Volume(hu, affine), Volume(labels, affine)
+    ct, mask = smoothed(Volume(hu, affine), smoothing_mm), Volume(labels, affine)
     crop = crop_isotropic(ct, mask, CROP_SPACING_MM, pad_mm(FEATURES, CROP_SPACING_MM))
     return make_patch(ct, mask, PATCHES), extract(*crop, FEATURES)
+
+
+def smoothed(ct: Volume, sd_mm: float) -> Volume:
+    """Blur a CT with a Gaussian of this SD (mm) along each axis; 0 leaves it as it is."""
+    if not sd_mm:
+        return ct
+    return Volume(ndimage.gaussian_filter(ct.values.astype(np.float32), sd_mm / ct.spacing, mode="nearest"), ct.affine)
 
 
 # ---------------------------------------------------------------- one replicate

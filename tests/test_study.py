@@ -49,7 +49,7 @@ class TestPool:
         pd.testing.assert_frame_equal(first.features, again.features)
 
     def test_a_file_of_another_seed_is_not_taken(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(study, "read_image", lambda causes: (np.zeros(1), {"seed": float(causes["image_seed"])}))
+        monkeypatch.setattr(study, "read_image", lambda causes, _: (np.zeros(1), {"seed": float(causes["image_seed"])}))
         first, second = (study.make_pool(tmp_path, 1, seed=s).features["seed"].item() for s in (1, 2))
         assert first != second
 

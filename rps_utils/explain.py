@@ -1,0 +1,351 @@
+"""What a frozen DL-score looks at: maps of it, and grades for the maps.
+
+A map that looks convincing proves nothing (Adebayo et al. 2018: some maps look the same when the network has
+learned nothing). So each map is held to a truth where there is one, to chance, and to networks whose weights were
+shuffled. Everything here reads finished networks and changes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from rps_utils.augmentation import legal_orientations, orient
+from rps_utils.crossfit import learning_patients
+from rps_utils.curves import Estimate
+from rps_utils.patches import HU_CHANNELS, PatchSettings
+from rps_utils.training import predict_risk, read_card, read_checkpoint
+
+STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
+
+# ---------------------------------------------------------------- the score as one function
+
+
+class DeepScore(nn.Module):
+    """The DL-score of new patients as one differentiable function of their patches.
+
+    Fold networks, the orientations over which each is averaged, and the standardisation by the patients each
+    learned from, all frozen: a weighted sum of network outputs plus a constant.
+
+    Parameters
+    ----------
+    networks : sequence of torch.nn.Module
+        (N, C, S, S, S) to (N, 1).
+    weights : sequence of float
+        Of each network.
+    offset : float
+    orientations : str
+        See `rps_utils.augmentation.Augmentation`.
+    """
+
+    def __init__(
+        self, networks: Sequence[nn.Module], weights: Sequence[float], offset: float = 0.0, orientations: str = "none"
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks).eval().requires_grad_(False)
+        self.weights, self.offset, self.orientations = list(weights), offset, orientations
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Return the score, (N,), of patches (N, C, S, S, S); higher = earlier recurrence."""
+        turns = legal_orientations(self.orientations)
+        total = torch.full((len(patches),), self.offset, dtype=patches.dtype)
+        for turn in turns:
+            seen = orient(patches, turn).contiguous()
+            for network, weight in zip(self.networks, self.weights, strict=True):
+                total = total + weight / len(turns) * network(seen)[:, 0]
+        return total
+
+    def members(self) -> list[DeepScore]:
+        """Return the part of each network; together they are the score, up to the constant."""
+        parts = zip(self.networks, self.weights, strict=True)
+        return [DeepScore([network], [weight], 0.0, self.orientations) for network, weight in parts]
+
+    def shuffled(self, seed: int) -> DeepScore:
+        """Return a score that has learned nothing: in each tensor of weights the entries change places at random."""
+        generator = torch.Generator().manual_seed(seed)
+        networks = copy.deepcopy(self.networks)
+        for weights in networks.parameters():
+            weights.data = weights.flatten()[torch.randperm(weights.numel(), generator=generator)].view_as(weights)
+        return DeepScore(list(networks), self.weights, self.offset, self.orientations)
+
+
+def read_score(models_dir: str | Path, patches: np.ndarray, cohort: pd.DataFrame) -> DeepScore:
+    """Read the networks that leave out one fold each, and put them together to the DL-score of new patients.
+
+    Parameters
+    ----------
+    models_dir : path
+        With ``DL_without_<fold>_<number>.safetensors``, from `training.fit_fold_networks`.
+    patches : ndarray, (n, channels, S, S, S)
+        Of the whole cohort, in its order: each network is standardised by the patients it learned from.
+    cohort : DataFrame
+        With ``patient_id, split, fold``.
+
+    Raises
+    ------
+    FileNotFoundError
+        No network of a fold.
+    """
+    folds = sorted(cohort.loc[cohort["split"] == "training", "fold"].astype(int).unique())
+    networks, weights, offset, orientations = [], [], 0.0, "none"
+    for fold in folds:
+        paths = sorted(Path(models_dir).glob(f"DL_without_{fold}_[0-9]*.safetensors"))
+        paths = [path for path in paths if read_card(path)["left_out_folds"] == [fold]]
+        if not paths:
+            raise FileNotFoundError(f"{models_dir} holds no network without fold {fold}: run notebook 03 first")
+        orientations = read_card(paths[0])["settings"]["augmentation"]["orientations"]
+        own = [read_checkpoint(path) for path in paths]
+        learns = cohort["patient_id"].isin(learning_patients(cohort, (fold,))).to_numpy()
+        seen = torch.from_numpy(patches[learns])
+        raw = np.stack([predict_risk(network, seen, orientations) for network in own])
+        means, sds = raw.mean(axis=1), raw.std(axis=1)
+        spread = ((raw - means[:, None]) / sds[:, None]).mean(axis=0).std()
+        networks += own
+        weights += (1 / (len(folds) * len(own) * spread * sds)).tolist()
+        offset -= float((means / sds).mean() / (len(folds) * spread))
+    return DeepScore(networks, weights, offset, orientations)
+
+
+def score_patches(score: DeepScore, patches: np.ndarray, batch_size: int = 16) -> np.ndarray:
+    """Return the score of each patient, (n,); no unit, higher = earlier recurrence."""
+    with torch.inference_mode():
+        parts = [score(part.float()) for part in torch.from_numpy(patches).split(batch_size)]
+    return torch.cat(parts).double().numpy()
+
+
+# ---------------------------------------------------------------- maps
+
+
+def flat_baseline(patches: np.ndarray, settings: PatchSettings) -> np.ndarray:
+    """Return the same patients with their outline kept and everything inside and around it levelled.
+
+    Tumour and surroundings each get one grey value, their own mean, and nothing deviates. The difference to the
+    patient is what the image says beyond outline, size and mean brightness.
+
+    Parameters
+    ----------
+    patches : ndarray, (n, channels, S, S, S)
+    settings : PatchSettings
+        With which they were cut.
+
+    Raises
+    ------
+    ValueError
+        There is no channel ``mask`` to tell inside from outside.
+    """
+    if "mask" not in settings.channels:
+        raise ValueError(f"channels = {settings.channels}: a flat baseline needs the channel mask; cut patches with it")
+    patches = np.asarray(patches, np.float32)
+    inside = patches[:, settings.channels.index("mask")]
+    where = {"tumour": inside, "context": 1 - inside, "hu": np.ones_like(inside)}
+    flat = patches.copy()
+    for place, name in enumerate(settings.channels):
+        if name in HU_CHANNELS:
+            axes, weight = (1, 2, 3), where[name]
+            level = patches[:, place].sum(axis=axes) / weight.sum(axis=axes).clip(min=1e-3)
+            flat[:, place] = level[:, None, None, None] * weight
+        elif name not in STRUCTURE:
+            flat[:, place] = 0.0
+    return flat
+
+
+def integrated_gradients(
+    score: nn.Module, patches: np.ndarray, baseline: np.ndarray, steps: int = 16, batch_size: int = 16
+) -> np.ndarray:
+    """Attribute a score to the voxels of its input (Sundararajan, Taly & Yan 2017).
+
+    The gradient is averaged along the straight way from the baseline to the patient (midpoint rule) and multiplied
+    by the way. Attributions add up to the difference of the two scores: see `completeness_gap`.
+
+    Parameters
+    ----------
+    score : torch.nn.Module
+        (N, C, S, S, S) to (N,), `DeepScore` for example.
+    patches, baseline : ndarray, (n, C, S, S, S)
+    steps : int
+        Points on the way.
+    batch_size : int
+        Patients at a time.
+
+    Returns
+    -------
+    ndarray of float32, (n, C, S, S, S)
+        In units of the score; positive = raises the risk.
+    """
+    found = []
+    for start in range(0, len(patches), batch_size):
+        end, begin = (torch.from_numpy(a[start : start + batch_size]).float() for a in (patches, baseline))
+        total = torch.zeros_like(end)
+        for step in range(steps):
+            place = (begin + (step + 0.5) / steps * (end - begin)).requires_grad_()
+            total += torch.autograd.grad(score(place).sum(), place)[0]
+        found.append(((end - begin) * total / steps).numpy())
+    return np.concatenate(found)
+
+
+def completeness_gap(
+    score: DeepScore, patches: np.ndarray, baseline: np.ndarray, attributions: np.ndarray
+) -> np.ndarray:
+    """Return by how much the attributions of each patient miss the difference of scores they must add up to, (n,)."""
+    difference = score_patches(score, np.asarray(patches)) - score_patches(score, baseline)
+    return attributions.sum(axis=(1, 2, 3, 4), dtype=float) - difference
+
+
+def grad_cam(network: nn.Module, patches: np.ndarray) -> np.ndarray:
+    """Return the Grad-CAM of the last convolution (Selvaraju et al. 2017, as in MONAI), (n, S, S, S), 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        The network has no convolution.
+    """
+    from monai.visualize import GradCAM  # five seconds, so only where it is asked for
+
+    layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv3d)]
+    if not layers:
+        raise ValueError("the network has no convolution: Grad-CAM needs one, use integrated_gradients")
+    network = copy.deepcopy(network).requires_grad_(True)  # its hooks must not stay behind
+    cam = GradCAM(nn_module=network, target_layers=layers[-1])
+    maps = [cam(torch.from_numpy(patch[None]).float()) for patch in patches]
+    return torch.cat(maps)[:, 0].numpy()
+
+
+# ---------------------------------------------------------------- grades
+
+
+def regions(patches: np.ndarray, settings: PatchSettings) -> dict[str, np.ndarray]:
+    """Return the share of each voxel inside the tumour, in the margin around it and elsewhere, (n, S, S, S) each."""
+    patches = np.asarray(patches, np.float32)
+    tumour, margin = (patches[:, settings.channels.index(name)] for name in STRUCTURE)
+    return {"tumour": tumour, "margin": margin, "elsewhere": np.clip(1 - tumour - margin, 0, 1)}
+
+
+def attribution_share(weight: np.ndarray, part: np.ndarray, within: np.ndarray | float = 1.0) -> float:
+    """Return the share of a map's absolute weight that lies in a part of the region `within`.
+
+    Parameters
+    ----------
+    weight : ndarray, (S, S, S)
+        A map; its sign does not count.
+    part : ndarray, (S, S, S)
+        Share of each voxel in the part.
+    within : ndarray or float
+        Share of each voxel in the region that is looked at.
+    """
+    weight = np.abs(weight) * within
+    return float((weight * part).sum() / weight.sum()) if weight.any() else float("nan")
+
+
+def pointing(weight: np.ndarray, part: np.ndarray, within: np.ndarray) -> float:
+    """Return the share of the part in the voxel at which a map points: the pointing game (Zhang et al. 2018).
+
+    The voxel is the one with the largest absolute weight in the region. On a grid of large voxels hit or miss would
+    depend on a threshold; the share is the chance that a needle through this voxel meets the part. A map that points
+    at random gets the mean share over the region.
+    """
+    held = np.where(within >= 0.5, np.abs(weight), -1.0)
+    return float(part[np.unravel_index(held.argmax(), held.shape)])
+
+
+def grade_maps(
+    maps: np.ndarray, patient_ids: Sequence[str], reference: Mapping[str, np.ndarray], parts: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Grade the maps of patients against the reference of one label.
+
+    A map is graded inside the region, tumour or margin, that holds most of the label: to find the tumour is no
+    merit, since the input says where it is.
+
+    Parameters
+    ----------
+    maps : ndarray, (n, S, S, S)
+    patient_ids : sequence of str
+        Whose they are.
+    reference : mapping
+        Patient to share of each voxel that bears the label; others are left out.
+    parts : mapping
+        From `regions`, for the same patients.
+
+    Returns
+    -------
+    DataFrame
+        ``patient_id, region, share, pointing, chance``: share of the attribution and of the voxel pointed at, and
+        what chance gives, the label's share of the region.
+    """
+    rows = []
+    for place, patient in enumerate(patient_ids):
+        if patient not in reference or not reference[patient].any():
+            continue
+        marked = reference[patient]
+        region = max(("tumour", "margin"), key=lambda name: float((marked * parts[name][place]).sum()))
+        within = parts[region][place]
+        rows.append(
+            {
+                "patient_id": patient,
+                "region": region,
+                "share": attribution_share(maps[place], marked, within),
+                "pointing": pointing(maps[place], marked, within),
+                "chance": attribution_share(np.ones_like(marked), marked, within),
+            }
+        )
+    return pd.DataFrame(rows, columns=["patient_id", "region", "share", "pointing", "chance"])
+
+
+def rank_agreement(first: np.ndarray, second: np.ndarray, within: np.ndarray) -> float:
+    """Return Spearman's correlation of two maps over the voxels at least half inside a region."""
+    inside = within >= 0.5
+    return float(stats.spearmanr(first[inside], second[inside]).statistic)
+
+
+def replacement_curve(
+    score: DeepScore,
+    start: np.ndarray,
+    end: np.ndarray,
+    order: np.ndarray,
+    within: np.ndarray,
+    shares: Sequence[float],
+) -> np.ndarray:
+    """Replace voxels of one patch by those of another, the first in an order first, and follow the score.
+
+    From the patient to the baseline this is deletion, from the baseline to the patient insertion (Petsiuk, Das &
+    Saenko 2018).
+
+    Parameters
+    ----------
+    score : DeepScore
+    start, end : ndarray, (C, S, S, S)
+    order : ndarray, (S, S, S)
+        Voxels with the highest value are replaced first.
+    within : ndarray, (S, S, S)
+        Only voxels at least half inside this region are replaced.
+    shares : sequence of float
+        Of these voxels, 0 to 1.
+
+    Returns
+    -------
+    ndarray, (len(shares),)
+        Score minus the score of `start`.
+    """
+    places = np.flatnonzero(within.ravel() >= 0.5)
+    first = places[np.argsort(-order.ravel()[places], kind="stable")]
+    stages = np.stack([start] * len(shares)).astype(np.float32)
+    for stage, share in zip(stages, shares, strict=True):
+        replaced = first[: round(share * len(first))]
+        stage.reshape(len(stage), -1)[:, replaced] = end.reshape(len(end), -1)[:, replaced]
+    return score_patches(score, stages) - score_patches(score, start[None].astype(np.float32))
+
+
+def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> Estimate:
+    """Return the mean over patients with its t interval; missing values are left out."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan, "fewer than 2 patients")
+    reach = stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Estimate(float(values.mean()), float(values.mean() - reach), float(values.mean() + reach), "")
