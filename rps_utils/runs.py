@@ -120,6 +120,7 @@ STEPS = [
         ("metrics.csv", "tables/paper_and_run.csv"),
     ),
     Step("13_claim_tested", (), ("tables/claim.csv",)),
+    Step("17_bug_hunt", (), ("tables/bug_hunt.csv",)),
 ]
 
 
