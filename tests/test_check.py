@@ -119,8 +119,7 @@ def test_sound_manifest_has_status_0(sound, capsys):
     assert status == 0 and json.loads(printed)["sound"]
 
 
-def test_check_and_its_faults_need_no_dicom_package():
-    code = "import sys, rps_utils.check, rps_utils.faults_manifest, rps_utils.report; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert "rps_utils.check" in loaded
-    assert not {"pydicom", "highdicom", "torch"} & set(loaded)
+def test_check_and_its_faults_work_without_the_packages_for_dicom():
+    absent = "import sys; sys.modules['pydicom'] = sys.modules['highdicom'] = None"
+    code = f"{absent}; import rps_utils.check, rps_utils.report; from rps_utils.faults_manifest import MANIFEST_FAULTS"
+    subprocess.run([sys.executable, "-c", code], check=True)
