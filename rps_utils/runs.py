@@ -269,7 +269,8 @@ def code_hash() -> str:
 
 def manifest_files(manifest: Path) -> list[Path]:
     """Return the manifest and those of its images and masks that exist; the check of the rest is ingest's."""
-    table = pd.read_csv(manifest.open(encoding="utf-8-sig"), dtype=str, keep_default_na=False)
+    with manifest.open(encoding="utf-8-sig") as stream:
+        table = pd.read_csv(stream, dtype=str, keep_default_na=False)
     named = [*table.get("image", []), *table.get("mask", [])]
     return [manifest, *(manifest.parent / name for name in named if (manifest.parent / name).is_file())]
 
