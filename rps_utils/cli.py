@@ -255,16 +255,20 @@ def public_ingest_command(asked: argparse.Namespace) -> int:
 def check_command(asked: argparse.Namespace) -> int:
     """Check a manifest."""
     from rps_utils.check import as_dict, check, write_page
-    from rps_utils.manifest import format_problems
+    from rps_utils.manifest import check_manifest, format_problems
 
-    found = check(asked.manifest, n_jobs=os.cpu_count())
+    if not (asked.html or asked.json):
+        problems = check_manifest(asked.manifest, n_jobs=os.cpu_count())
+    else:
+        found = check(asked.manifest, n_jobs=os.cpu_count())
+        problems = found.problems
     if asked.html:
         write_page(found, asked.html)
     if asked.json:
         print(json.dumps(as_dict(found), indent=1, allow_nan=False))
     else:
-        print(format_problems(found.problems) if found.problems else f"{asked.manifest}: no problem found")
-    return 1 if found.problems else 0
+        print(format_problems(problems) if problems else f"{asked.manifest}: no problem found")
+    return 1 if problems else 0
 
 
 def audit_command(asked: argparse.Namespace) -> int:

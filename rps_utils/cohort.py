@@ -97,7 +97,7 @@ def group_folds(cohort: pd.DataFrame, column: str) -> pd.Series:
         Fewer than three groups in training, a value is missing, or a group has no event.
     """
     training = cohort[cohort["split"] == "training"]
-    events = training.groupby(column, dropna=False)["event"].sum()
+    events = (training["event"] == 1).groupby(training[column], dropna=False).sum()
     if len(events) < LEAST_GROUPS or events.index.isna().any() or not events.all():
         found = ", ".join(f"{name}: {count} events" for name, count in events.items())
         raise ValueError(f"split_by = {column!r} gives {found}; needed: {LEAST_GROUPS} groups or more, events in each")

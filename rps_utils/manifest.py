@@ -267,8 +267,10 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
         *(p for c in HASHES if c in cells for p in _cell_problems(_given(cells, c), c, _hash_fault)),
         *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c)),
     ]
-    enough = _group_problems(cells, split_by) if split_by else _size_problems(cells, folds)
-    return sorted(found, key=_line) or list(enough)
+    if found:
+        return sorted(found, key=_line)
+    groups = _group_problems(cells, split_by) if split_by else ()
+    return [*_size_problems(cells, None if split_by else folds), *groups]
 
 
 def _given(cells: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -399,9 +401,7 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
     """Faults of a split in which each value of a column is a fold (leave one centre out)."""
     remedy = "set split_by to nothing, or merge groups"
     if column not in cells:
-        yield _of_table(
-            column, "no such column", "the column that split_by names", "add it, or set split_by to nothing"
-        )
+        yield _of_table(column, "no such column", "the column of split_by", "add it, or set split_by to nothing")
         return
     missing = cells.index[is_missing(cells[column])]
     yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)

@@ -120,6 +120,7 @@ STEPS = [
         ("metrics.csv", "tables/paper_and_run.csv"),
     ),
     Step("13_claim_tested", (), ("tables/claim.csv",)),
+    Step("17_bug_hunt", (), ("tables/bug_hunt.csv",)),
 ]
 
 
@@ -268,7 +269,8 @@ def code_hash() -> str:
 
 def manifest_files(manifest: Path) -> list[Path]:
     """Return the manifest and those of the files it names that exist; the check of the rest is ingest's."""
-    table = pd.read_csv(manifest.open(encoding="utf-8-sig"), dtype=str, keep_default_na=False)
+    with manifest.open(encoding="utf-8-sig") as stream:
+        table = pd.read_csv(stream, dtype=str, keep_default_na=False)
     named = [name for column in ("image", "mask", "reference_map") for name in table.get(column, [])]
     return [manifest, *(manifest.parent / name for name in named if (manifest.parent / name).is_file())]
 

@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
 from rps_utils import cli
 from rps_utils.check import IMAGE_FACTS, as_dict, check, write_page
-from rps_utils.faults import plant, write_small_manifest
+from rps_utils.faults_manifest import MANIFEST_FAULTS, write_small_manifest
 from rps_utils.manifest import UNDETECTABLE
 
 
@@ -21,7 +23,7 @@ def sound(tmp_path_factory):
 def faulty(tmp_path):
     manifest = write_small_manifest(tmp_path)
     for fault in ("label 255", "formula in a manifest", "path that climbs"):
-        plant(fault, tmp_path)
+        MANIFEST_FAULTS[fault].plant(tmp_path)
     cells = pd.read_csv(manifest, dtype=str)
     cells.loc[3, "grade"] = "<script>alert(1)</script>"
     cells.loc[4, "event"] = "yes"
@@ -104,8 +106,8 @@ def test_what_is_no_table_is_still_a_page(tmp_path, text, column):
 
 def test_unreadable_images_leave_empty_cells(tmp_path):
     manifest = write_small_manifest(tmp_path)
-    plant("not an image", tmp_path)
-    plant("gzip bomb", tmp_path)
+    MANIFEST_FAULTS["not an image"].plant(tmp_path)
+    MANIFEST_FAULTS["gzip bomb"].plant(tmp_path)
     images = check(manifest).images
     assert images.loc[3, "matrix"] != images.loc[3, "matrix"] and images.loc[3, "labels"] == "0, 1"
     assert as_dict(check(manifest))["images"][1]["matrix"] is None
@@ -115,3 +117,9 @@ def test_sound_manifest_has_status_0(sound, capsys):
     assert run(capsys, sound) == (0, f"{sound}: no problem found\n")
     status, printed = run(capsys, sound, "--json")
     assert status == 0 and json.loads(printed)["sound"]
+
+
+def test_check_and_its_faults_work_without_the_packages_for_dicom():
+    absent = "import sys; sys.modules['pydicom'] = sys.modules['highdicom'] = None"
+    code = f"{absent}; import rps_utils.check, rps_utils.report; from rps_utils.faults_manifest import MANIFEST_FAULTS"
+    subprocess.run([sys.executable, "-c", code], check=True)

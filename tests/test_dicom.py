@@ -11,9 +11,11 @@ from rps_utils import cli
 from rps_utils.clinical_table import Mapping, read_clinical, read_mapping
 from rps_utils.dicom import find_series, read_ct, series_faults, to_ras, whole_hu
 from rps_utils.dicom_writer import edit_files, trace_outlines, write_ct, write_seg, write_twin
-from rps_utils.faults import small_scan, write_small_cohort
+from rps_utils.faults import write_small_cohort
+from rps_utils.faults_manifest import small_scan
+from rps_utils.features import ExtractionSettings, extract
 from rps_utils.files import read_csv
-from rps_utils.images import TEXT_FIELDS, Volume, load_volume, write_volume
+from rps_utils.images import TEXT_FIELDS, Volume, crop_isotropic, load_pair, load_volume, write_volume
 from rps_utils.ingest import ingest
 from rps_utils.manifest import check_manifest
 from rps_utils.phantom import write_cohort
@@ -51,6 +53,11 @@ def same_voxels(first, second):
     return int((a.values != b.values).sum())
 
 
+def original_features(root, row):
+    crop = crop_isotropic(*load_pair(root / row["image"], root / row["mask"]), 4.0, 20.0)
+    return extract(*crop, ExtractionSettings(("original",)))
+
+
 # ---------------------------------------------------------------- the phantom there and back
 
 
@@ -66,6 +73,9 @@ def test_phantom_as_dicom_comes_back_voxel_by_voxel(tmp_path):
         for name in (row.image, row.mask):
             assert same_voxels(tmp_path / "nifti" / name, tmp_path / "out" / name) == 0
     assert load_volume(tmp_path / "out" / twin["image"][0]).values.dtype == np.int16
+    features = [original_features(place, twin.iloc[1]) for place in (tmp_path / "nifti", tmp_path / "out")]
+    assert len(features[0]) > 100
+    np.testing.assert_allclose(list(features[1].values()), list(features[0].values()), rtol=1e-9)
 
 
 @pytest.mark.skipif(not REALDATA, reason="RPS_REALDATA names no folder with STS_002")

@@ -122,6 +122,12 @@ def test_no_path_of_one_machine_and_no_branch_for_the_phantom(notebook):
     assert not re.search(r"\bif\b.*(phantom|synthetic)", code, re.IGNORECASE)
 
 
+def test_grey_values_are_shown_only_where_they_may(notebook):
+    """A picture of a patient asks the manifest first: see `manifest.why_withheld`."""
+    code = "\n".join(texts(notebook, "code"))
+    assert "withheld" in code or not re.search(r"ct_view|heatmap|imshow", code, re.IGNORECASE)
+
+
 def test_every_code_cell_parses(notebook):
     for source in texts(notebook, "code"):
         ast.parse(source)

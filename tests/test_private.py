@@ -10,7 +10,7 @@ import pytest
 from test_report import make_run
 
 from rps_utils import figures, report, runs
-from rps_utils.faults import small_scan
+from rps_utils.faults_manifest import small_scan
 from rps_utils.files import read_csv, write_csv
 from rps_utils.images import write_volume
 from rps_utils.manifest import check_cells, data_kind, read_cells, why_withheld
