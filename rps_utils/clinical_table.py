@@ -41,9 +41,10 @@ class Mapping(NamedTuple):
     series : str
         ``one`` or ``largest``: what to do with several CT series of a patient.
     segments : str
-        ``one``, ``largest``, ``union`` or ``named``: what to do with several structures.
+        ``one``, ``largest``, ``union`` or ``named``: what to do with several structures. In names, ``*`` stands for
+        any letters, as in ``Tumor_*``.
     roi : list of str
-        The names, for ``named``; ``*`` stands for any letters, as in ``Tumor_*``.
+        The names, for ``named``.
     data_kind : str
         ``synthetic``, ``public`` or ``private``: whose data these are. Without it the table's own column of that
         name counts, and without that the cohort is private: its patients are not pictured in notebooks.

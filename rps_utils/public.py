@@ -215,7 +215,6 @@ def ingest_collection(
     """
     import yaml
 
-    from rps_utils.clinical_table import Mapping as TableMapping
     from rps_utils.clinical_table import read_table
     from rps_utils.ingest import ingest
     from rps_utils.public_download import verify_download
@@ -224,8 +223,6 @@ def ingest_collection(
     recipe, series = read_recipe(collection), verify_download(source)
     sheet = read_table(clinical, recipe["mapping"]["sheet"])
     mapping = _mapping(recipe, sheet, series["patient_id"], Path(clinical).name)
-    if "data_kind" in TableMapping._fields:
-        mapping["data_kind"] = "public"
     columns = describe_columns(recipe, sheet.columns, mapping["columns"]["patient_id"])
     rows = _downloaded_rows(sheet, mapping, series, Path(clinical).name)
     notes = [_sex_note(rows, mapping, series), _event_note(rows, mapping), *_column_notes(columns, rows, sheet)]

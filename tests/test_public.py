@@ -439,10 +439,7 @@ def test_mask_is_the_union_of_the_tumours_and_nothing_else(taken):
 
 def test_cohort_is_marked_public_where_manifests_have_such_a_mark(taken):
     table = read_csv(taken)
-    if "data_kind" in Mapping._fields:
-        assert set(table["data_kind"]) == {"public"}
-    else:
-        assert "data_kind" not in table
+    assert set(table["data_kind"]) == {"public"}
 
 
 def test_a_part_of_the_patients_gives_a_manifest_of_that_part(made, two, tmp_path):
