@@ -134,10 +134,14 @@ def _describe_study(commands) -> None:  # noqa: ANN001
     many.add_argument("--epochs", type=int, default=0, help="of the networks; 0 leaves out DL and DLCM")
     many.add_argument("--reserve", type=int, default=200, help="patients on whom the true C is approximated")
     many.add_argument("--seed", type=int, default=2026)
-    many.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "pool", metavar="DIR")
     many.add_argument("--pool-patients", type=int, default=600)
+    cut = _command(parts, "shortcut", shortcut_command, "do scores follow the scanner where it tells the outcome")
+    cut.add_argument("--count", type=int, default=20, help="replicates")
+    cut.add_argument("--pool-patients", type=int, default=250)
+    for command in (many, cut):
+        command.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "pool", metavar="DIR")
     power = _command(parts, "power", power_command, "what difference of C do validation sets of several sizes detect")
-    for command in (many, power):
+    for command in (many, power, cut):
         command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a finished part is kept")
         command.add_argument("--cores", type=int, default=os.cpu_count())
 
@@ -338,6 +342,19 @@ def replicates_command(asked: argparse.Namespace) -> int:
     settings = StudySettings(**{name: getattr(asked, name) for name in names})
     run_study(asked.out, pool, asked.variant, asked.count, settings, asked.cores, print)
     print(f"synthetic replicates: {asked.out}")
+    return 0
+
+
+def shortcut_command(asked: argparse.Namespace) -> int:
+    """Bring the table of shortcuts up to date."""
+    from rps_utils.shortcut import SMOOTHING_MM, run_shortcut
+    from rps_utils.study import make_pool
+
+    given = {"n_jobs": asked.cores, "progress": print}
+    pool = make_pool(asked.pool, asked.pool_patients, **given)
+    smooth = make_pool(f"{asked.pool}_smooth", asked.pool_patients, smoothing_mm=SMOOTHING_MM, **given)
+    run_shortcut(asked.out, pool, smooth, asked.count, **given)
+    print(f"synthetic shortcuts: {asked.out}")
     return 0
 
 

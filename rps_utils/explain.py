@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from scipy import stats
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from rps_utils.augmentation import legal_orientations, orient
 from rps_utils.crossfit import learning_patients
 from rps_utils.curves import Estimate
 from rps_utils.patches import HU_CHANNELS, PatchSettings
-from rps_utils.training import predict_risk, read_card, read_checkpoint
+from rps_utils.training import one_thread, predict_risk, read_card, read_checkpoint
 
 STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
 
@@ -55,11 +56,11 @@ class DeepScore(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Return the score, (N,), of patches (N, C, S, S, S); higher = earlier recurrence."""
         turns = legal_orientations(self.orientations)
-        total = torch.full((len(patches),), self.offset, dtype=patches.dtype)
+        total = torch.full((len(patches),), self.offset, dtype=torch.float64)
         for turn in turns:
             seen = orient(patches, turn).contiguous()
             for network, weight in zip(self.networks, self.weights, strict=True):
-                total = total + weight / len(turns) * network(seen)[:, 0]
+                total = total + weight / len(turns) * network(seen)[:, 0].double()
         return total
 
     def members(self) -> list[DeepScore]:
@@ -117,7 +118,7 @@ def score_patches(score: DeepScore, patches: np.ndarray, batch_size: int = 16) -
     """Return the score of each patient, (n,); no unit, higher = earlier recurrence."""
     with torch.inference_mode():
         parts = [score(part.float()) for part in torch.from_numpy(patches).split(batch_size)]
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).numpy()
 
 
 # ---------------------------------------------------------------- maps
@@ -190,6 +191,22 @@ def integrated_gradients(
     return np.concatenate(found)
 
 
+def member_gradients(
+    score: DeepScore, patches: np.ndarray, baseline: np.ndarray, steps: int = 16, n_jobs: int = 1
+) -> np.ndarray:
+    """Return `integrated_gradients` of each network's part of the score, (networks, n, C, S, S, S).
+
+    Their sum over the networks is the attribution of the score itself. `n_jobs` processes work side by side.
+    """
+    jobs = (delayed(_in_one_thread)(member, patches, baseline, steps) for member in score.members())
+    return np.stack(Parallel(n_jobs=n_jobs)(jobs))
+
+
+def _in_one_thread(member: DeepScore, patches: np.ndarray, baseline: np.ndarray, steps: int) -> np.ndarray:
+    with one_thread():
+        return integrated_gradients(member, patches, baseline, steps)
+
+
 def completeness_gap(
     score: DeepScore, patches: np.ndarray, baseline: np.ndarray, attributions: np.ndarray
 ) -> np.ndarray:
@@ -199,7 +216,9 @@ def completeness_gap(
 
 
 def grad_cam(network: nn.Module, patches: np.ndarray) -> np.ndarray:
-    """Return the Grad-CAM of the last convolution (Selvaraju et al. 2017, as in MONAI), (n, S, S, S), 0 to 1.
+    """Return the Grad-CAM of the last convolution (Selvaraju et al. 2017), (n, S, S, S), 0 and above.
+
+    MONAI computes it; its default postprocessing, which turns the map upside down, is left out.
 
     Raises
     ------
@@ -212,8 +231,8 @@ def grad_cam(network: nn.Module, patches: np.ndarray) -> np.ndarray:
     if not layers:
         raise ValueError("the network has no convolution: Grad-CAM needs one, use integrated_gradients")
     network = copy.deepcopy(network).requires_grad_(True)  # its hooks must not stay behind
-    cam = GradCAM(nn_module=network, target_layers=layers[-1])
-    maps = [cam(torch.from_numpy(patch[None]).float()) for patch in patches]
+    cam = GradCAM(nn_module=network, target_layers=layers[-1], postprocessing=lambda cam: cam)
+    maps = [cam(torch.from_numpy(patch[None]).float().requires_grad_()).detach() for patch in patches]
     return torch.cat(maps)[:, 0].numpy()
 
 
@@ -255,9 +274,12 @@ def pointing(weight: np.ndarray, part: np.ndarray, within: np.ndarray) -> float:
 
 
 def grade_maps(
-    maps: np.ndarray, patient_ids: Sequence[str], reference: Mapping[str, np.ndarray], parts: Mapping[str, np.ndarray]
+    maps: np.ndarray,
+    patient_ids: Sequence[str],
+    references: Mapping[int, Mapping[str, np.ndarray]],
+    parts: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
-    """Grade the maps of patients against the reference of one label.
+    """Grade the maps of patients against their reference, label by label.
 
     A map is graded inside the region, tumour or margin, that holds most of the label: to find the tumour is no
     merit, since the input says where it is.
@@ -267,34 +289,32 @@ def grade_maps(
     maps : ndarray, (n, S, S, S)
     patient_ids : sequence of str
         Whose they are.
-    reference : mapping
-        Patient to share of each voxel that bears the label; others are left out.
+    references : mapping
+        Label to patient to the share of each voxel that bears the label, from `patches.read_references`. Patients
+        without are left out.
     parts : mapping
         From `regions`, for the same patients.
 
     Returns
     -------
     DataFrame
-        ``patient_id, region, share, pointing, chance``: share of the attribution and of the voxel pointed at, and
-        what chance gives, the label's share of the region.
+        ``label, patient_id, region, share, pointing, chance``: share of the attribution and of the voxel pointed
+        at, and what chance gives, the label's share of the region.
     """
     rows = []
-    for place, patient in enumerate(patient_ids):
-        if patient not in reference or not reference[patient].any():
-            continue
-        marked = reference[patient]
-        region = max(("tumour", "margin"), key=lambda name: float((marked * parts[name][place]).sum()))
-        within = parts[region][place]
-        rows.append(
-            {
-                "patient_id": patient,
-                "region": region,
-                "share": attribution_share(maps[place], marked, within),
-                "pointing": pointing(maps[place], marked, within),
-                "chance": attribution_share(np.ones_like(marked), marked, within),
-            }
-        )
-    return pd.DataFrame(rows, columns=["patient_id", "region", "share", "pointing", "chance"])
+    for label, reference in references.items():
+        for place, patient in enumerate(patient_ids):
+            if patient in reference and reference[patient].any():
+                own = {name: part[place] for name, part in parts.items()}
+                rows.append((label, patient, *_grade(maps[place], reference[patient], own)))
+    return pd.DataFrame(rows, columns=["label", "patient_id", "region", "share", "pointing", "chance"])
+
+
+def _grade(weight: np.ndarray, marked: np.ndarray, parts: Mapping[str, np.ndarray]) -> tuple[str, float, float, float]:
+    region = max(("tumour", "margin"), key=lambda name: float((marked * parts[name]).sum()))
+    within = parts[region]
+    chance = attribution_share(np.ones_like(marked), marked, within)
+    return region, attribution_share(weight, marked, within), pointing(weight, marked, within), chance
 
 
 def rank_agreement(first: np.ndarray, second: np.ndarray, within: np.ndarray) -> float:
@@ -339,6 +359,29 @@ def replacement_curve(
         replaced = first[: round(share * len(first))]
         stage.reshape(len(stage), -1)[:, replaced] = end.reshape(len(end), -1)[:, replaced]
     return score_patches(score, stages) - score_patches(score, start[None].astype(np.float32))
+
+
+def grade_table(grades: pd.DataFrame) -> pd.DataFrame:
+    """Return by map and label how far the grades exceed chance, means over patients with 95 % intervals.
+
+    Parameters
+    ----------
+    grades : DataFrame
+        From `grade_maps`, with a column ``map``.
+
+    Returns
+    -------
+    DataFrame
+        ``map, label, region, patients, chance, grade, value, ci_low, ci_high``; ``grade`` is "share" or "pointing",
+        and ``value`` what it has beyond chance.
+    """
+    columns = ["map", "label", "region", "patients", "chance", "grade", "value", "ci_low", "ci_high"]
+    rows = []
+    for about, part in grades.groupby(["map", "label", "region"], sort=False):
+        for grade in ("share", "pointing"):
+            beyond = mean_interval(part[grade] - part["chance"])
+            rows.append((*about, len(part), part["chance"].mean(), grade, *beyond[:3]))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> Estimate:

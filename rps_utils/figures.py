@@ -280,6 +280,44 @@ def _add_slider(figure: go.Figure, names: Sequence[str], prefix: str) -> None:
     figure.update_layout(sliders=[slider])
 
 
+def map_panels(panels: Sequence[Mapping[str, object]], title: str) -> go.Figure:
+    """Show for each patient one axial slice of the patch: the CT, and beside it a signed map on its own scale.
+
+    Parameters
+    ----------
+    panels : sequence of mapping
+        ``name`` (heading), ``hu`` and ``mask`` (S, S, S), ``weight`` (S, S, S; above 0 raises the risk) and
+        ``marked`` (S, S, S; share of the voxel that a reference map marks, or None). Axes as in
+        `rps_utils.patches`. Shown is the slice that holds most of the weight.
+    title : str
+        Heading.
+    """
+    names = [text for panel in panels for text in (panel["name"], "what moves the score")]
+    grid = make_subplots(len(panels), 2, subplot_titles=names, horizontal_spacing=0.04, vertical_spacing=0.12 / len(panels))
+    for row, panel in enumerate(panels, start=1):
+        at = int(np.abs(panel["weight"]).sum(axis=(0, 1)).argmax())
+        weight = panel["weight"][:, :, at].T / max(np.abs(panel["weight"]).max(), 1e-12)
+        grey = {"colorscale": "gray", "zmin": -160, "zmax": 240, "showscale": False}
+        scale = {"colorscale": "RdBu_r", "zmin": -1, "zmax": 1, "showscale": row == 1}
+        bar = {"colorbar": {"title": {"text": "of the<br>largest"}, "thickness": 12, "len": 1 / len(panels), "y": 1, "yanchor": "top"}}
+        grid.add_heatmap(z=panel["hu"][:, :, at].T.round(), **grey, row=row, col=1)
+        grid.add_heatmap(z=weight.round(4), **scale, **bar, row=row, col=2)
+        for part, colour in ((panel["mask"], "#E69F00"), (panel["marked"], "#009E73")):
+            for column in (1, 2) if part is not None else ():
+                grid.add_trace(_outline(part[:, :, at].T, colour), row=row, col=column)
+    grid.update_layout(template=figure_template(), title=title, height=90 + 330 * len(panels), showlegend=False)
+    grid.update_xaxes(title="← flank    midline →", showticklabels=False, ticks="", constrain="domain", showgrid=False)
+    for number, axis in enumerate(grid.select_yaxes(), start=1):
+        axis.update(scaleanchor=f"x{number if number > 1 else ''}", showticklabels=False, ticks="", showgrid=False)
+    return grid.update_annotations(font={"size": 13})
+
+
+def _outline(part: np.ndarray, colour: str) -> go.Contour:
+    line = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"}
+    shares = np.asarray(part, float).round(3)
+    return go.Contour(z=shares, contours=line, line={"color": colour, "width": 2}, hoverinfo="skip", showscale=False)
+
+
 # ---------------------------------------------------------------- scores and models
 
 

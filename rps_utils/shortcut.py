@@ -1,0 +1,202 @@
+"""A shortcut on purpose: what scores learn where the scanner tells the outcome, and what takes it from them.
+
+In the phantom variant ``confounded`` early patients were scanned with more noise, were followed for longer and
+recurred earlier. A score can then be right for the wrong reason, and nothing in that cohort shows it. Here the same
+frozen scores are also judged *elsewhere*: in new patients of the same pool whose outcome does not depend on the
+scanner. Everything is synthetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+
+from rps_utils.features import fit_radiomic_model
+from rps_utils.files import write_csv
+from rps_utils.metrics import harrell_c
+from rps_utils.study import (
+    PATCHES,
+    QUICK_NETWORK,
+    SETTINGS,
+    TRUTH_DRAWS,
+    Pool,
+    Replicate,
+    StudySettings,
+    draw_replicate,
+    read_replicates,
+    same_settings,
+    with_outcome,
+)
+
+SMOOTHING_MM = 4.0
+FOLLOWS = 0.3  # a feature that correlates more strongly with the scanner than this is screened out
+NOISE = 0.05  # of the noise augmentation: 10 HU on a patch voxel
+SHORTCUT = StudySettings(epochs=30, reserve=100)
+COLUMNS = ["replicate", *SETTINGS, "model", "way", "rho_scanner", "c_here", "c_elsewhere"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to learn a score.
+
+    Attributes
+    ----------
+    name : str
+    variant : str
+        Whose outcomes are learned from: ``confounded``, or ``full`` as the reference without a shortcut.
+    smooth : bool
+        Learn and judge on smoothed images.
+    guarded : bool
+        Rad: leave out features that follow the scanner in training. DL: add noise as an augmentation.
+    """
+
+    name: str
+    variant: str = "confounded"
+    smooth: bool = False
+    guarded: bool = False
+
+
+WAYS = {
+    "Rad": (
+        Way("no shortcut to learn", "full"),
+        Way("as it is"),
+        Way("smoothed images", smooth=True),
+        Way("without features that follow the scanner", guarded=True),
+    ),
+    "DL": (
+        Way("no shortcut to learn", "full"),
+        Way("as it is"),
+        Way("smoothed images", smooth=True),
+        Way("noise as augmentation", guarded=True),
+    ),
+}
+
+
+def measure_shortcut(pool: Pool, smooth: Pool, number: int, settings: StudySettings) -> list[dict[str, Any]]:
+    """Learn every way's score in the training patients of one replicate and judge it in the reserve.
+
+    Parameters
+    ----------
+    pool, smooth : Pool
+        The same patients as scanned and with smoothed images.
+    number : int
+        Of the replicate.
+    settings : StudySettings
+
+    Returns
+    -------
+    list of dict
+        One row a model and way: ``rho_scanner`` (Spearman's correlation of score and scanner), ``c_here`` (C where
+        the scanner still tells the outcome) and ``c_elsewhere`` (C where it does not), means over several draws of
+        the reserve's outcome.
+    """
+    draws = {False: draw_replicate(pool, "confounded", number, settings)}
+    draws[True] = replace(draws[False], **_images(smooth, draws[False]))
+    people = draws[False].cohort.drop(columns=["eta", "time_months", "event"])
+    seeds = np.random.SeedSequence([settings.seed, number, 1]).generate_state(1 + TRUTH_DRAWS)
+    free = with_outcome(people, "full", int(seeds[0]))
+    reserve = draws[False].cohort["reserve"].to_numpy()
+    elsewhere = [with_outcome(people[reserve], "full", int(seed)) for seed in seeds[1:]]
+    rows = []
+    for model, ways in WAYS.items():
+        for way in ways:
+            draw = draws[way.smooth]
+            outcome = free if way.variant == "full" else draw.cohort
+            risk = LEARN[model](draw, outcome, way, settings)[reserve]
+            scanner = people.loc[reserve, "scanner"].corr(pd.Series(risk, people.index[reserve]), "spearman")
+            found = {"rho_scanner": scanner, "c_here": _mean_c(draw.later, risk), "c_elsewhere": _mean_c(elsewhere, risk)}
+            rows.append({"model": model, "way": way.name, **{k: float(f"{v:.5g}") for k, v in found.items()}})
+    head = {"replicate": number, **{name: getattr(settings, name) for name in SETTINGS}}
+    return [{**head, **row} for row in rows]
+
+
+def _images(pool: Pool, draw: Replicate) -> dict[str, Any]:
+    """Return patches and features of a replicate's patients from another pool of the same people."""
+    ids = draw.cohort["patient_id"]
+    place = pd.Series(np.arange(len(pool.patients)), pool.patients["patient_id"])[ids].to_numpy()
+    return {"patches": pool.patches[place], "features": pool.features.loc[ids]}
+
+
+def _mean_c(outcomes: list[pd.DataFrame], risk: np.ndarray) -> float:
+    return float(np.mean([harrell_c(o["time_months"], o["event"], risk) for o in outcomes]))
+
+
+def _learn_rad(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: StudySettings) -> np.ndarray:
+    learns = (draw.cohort["split"] == "training").to_numpy()
+    features = draw.features
+    if way.guarded:
+        scanner = draw.cohort.set_index("patient_id")["scanner"]
+        follows = features[learns].corrwith(scanner[learns], method="spearman").abs() > FOLLOWS
+        features = features.loc[:, ~follows]
+    model = fit_radiomic_model(features[learns], outcome[learns], seed=draw.seed % 2**31)
+    return model.risk(features)
+
+
+def _learn_dl(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: StudySettings) -> np.ndarray:
+    import torch
+
+    from rps_utils.augmentation import Augmentation
+    from rps_utils.training import TrainingSettings, one_thread, predict_risk, train_network
+
+    augmentation = Augmentation(noise=NOISE if way.guarded else 0.0)
+    given = {"epochs": settings.epochs, "seed": draw.seed, "intensity_channels": PATCHES.hu_channels()}
+    recipe = TrainingSettings(**QUICK_NETWORK, **given, augmentation=augmentation)
+    learns = (draw.cohort["split"] == "training").to_numpy()
+    time, event = (torch.tensor(outcome.loc[learns, c].to_numpy(float)) for c in ("time_months", "event"))
+    with one_thread():
+        network, _ = train_network(torch.from_numpy(draw.patches[learns]), time, event, recipe)
+        return predict_risk(network, torch.from_numpy(draw.patches), augmentation.orientations)
+
+
+LEARN: dict[str, Callable[[Replicate, pd.DataFrame, Way, StudySettings], np.ndarray]] = {
+    "Rad": _learn_rad,
+    "DL": _learn_dl,
+}
+
+
+def run_shortcut(
+    out: str | Path,
+    pool: Pool,
+    smooth: Pool,
+    count: int,
+    settings: StudySettings = SHORTCUT,
+    n_jobs: int = 1,
+    progress: Callable[[str], Any] | None = None,
+) -> pd.DataFrame:
+    """Bring a table of shortcut replicates up to date and return it; finished replicates are kept.
+
+    Parameters
+    ----------
+    out : str or Path
+        CSV.
+    pool, smooth : Pool
+        See `measure_shortcut`.
+    count : int
+        Replicates, numbered from 0.
+    settings : StudySettings
+    n_jobs : int
+        Processes, one thread each.
+    progress : callable, optional
+        Called with a line of text after each block of replicates.
+    """
+    if not pool.patients["patient_id"].equals(smooth.patients["patient_id"]):
+        raise ValueError("the two pools hold different patients: render both with the same number and seed")
+    table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=COLUMNS)
+    there = set(table.loc[same_settings(table, settings), "replicate"])
+    wanted = [number for number in range(count) if number not in there]
+    with parallel_config("loky", inner_max_num_threads=1), Parallel(n_jobs=n_jobs) as workers:
+        for start in range(0, len(wanted), n_jobs):
+            block = wanted[start : start + n_jobs]
+            rows = workers(delayed(measure_shortcut)(pool, smooth, number, settings) for number in block)
+            table = pd.DataFrame([*table.to_dict("records"), *(row for part in rows for row in part)], columns=COLUMNS)
+            table = table.sort_values([*SETTINGS, "replicate"], kind="stable", ignore_index=True)
+            write_csv(table, out)
+            if progress:
+                progress(f"{start + len(block)} of {len(wanted)} replicates")
+    return table
