@@ -15,7 +15,7 @@ import yaml
 from pydicom import dcmread
 
 from rps_utils import cli, public_download
-from rps_utils.clinical_table import Mapping, read_mapping
+from rps_utils.clinical_table import read_mapping
 from rps_utils.dicom import find_series, series_faults
 from rps_utils.dicom_writer import edit_files
 from rps_utils.files import read_csv
@@ -437,7 +437,7 @@ def test_mask_is_the_union_of_the_tumours_and_nothing_else(taken):
     assert (tumours.sum(axis=-1) == 2).any(), "two tumours overlap, and count once"
 
 
-def test_cohort_is_marked_public_where_manifests_have_such_a_mark(taken):
+def test_cohort_is_marked_public(taken):
     table = read_csv(taken)
     assert set(table["data_kind"]) == {"public"}
 
