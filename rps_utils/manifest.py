@@ -659,7 +659,7 @@ def check_manifest(
     if problems:
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    problems = [*check_cells(cells, folds, split_by), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
+    problems = [*check_cells(cells, folds, split_by=split_by), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
     return sorted(problems, key=_line)
 
 
