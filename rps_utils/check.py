@@ -35,7 +35,7 @@ LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
     "persons": "no column that identifies somebody; pseudonyms of letters, digits, . _ -",
     "patients": "each once, in one split; no scan under two ids; no file named twice",
-    "outcome": f"months above 0 and up to {LONGEST_FOLLOW_UP:g}; event 0 or 1; events in every split",
+    "outcome": f"months above 0 and up to {LONGEST_FOLLOW_UP:g}; a known event code; recurrences in every split",
     "clinical columns": "numbers with a decimal point, without units and codes for missing; no formula",
     "paths": "files .nii or .nii.gz below the manifest's folder: no address, link or .. that leads out",
     "checksums": "where given, those of the files",

@@ -687,8 +687,8 @@ def check_manifest(
     if problems:
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    problems = [*check_cells(cells, folds, split_by), *wrong_paths, *check_images(cells, paths, n_jobs, voxels)]
-    return sorted(problems, key=_line)
+    wrong_cells = check_cells(cells, folds, split_by=split_by)
+    return sorted([*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs, voxels)], key=_line)
 
 
 def _line(problem: Problem) -> int:

@@ -53,6 +53,7 @@ NOT_REPORTED = pd.DataFrame(
         ),
         ("scores for the fusion", "cross-fitted over folds of the training patients", "folds, seeds_per_fold"),
         ("radiomics software", "pyradiomics on images resampled beforehand", "image_types, log_sigma_mm, bin_width"),
+        ("scanners and centres", "features as they come, unless harmonised in training", "harmonise, split_by"),
         ("feature selection", "inside each fold, then LASSO-Cox", "max_correlation, max_features"),
         ("clinical factors", "those of published nomograms", "clinical_columns"),
         ("fusion", "Cox model on image score and clinical factors", "ridge"),

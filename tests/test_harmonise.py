@@ -230,7 +230,7 @@ def test_numbers_as_names_of_centres_stay_names(tmp_path):
     ids=["sound", "no column", "a gap", "two centres", "no event in a centre"],
 )
 def test_door_names_what_keeps_centres_from_being_folds(spoil, found):
-    problems = check_cells(spoil(manifest_cells()), 5, "centre")
+    problems = check_cells(spoil(manifest_cells()), 5, split_by="centre")
     assert [p.row for p in problems] == [row for row, _ in found]
     assert all(p.column == "centre" and p.value.startswith(v) for p, (_, v) in zip(problems, found, strict=True))
 
