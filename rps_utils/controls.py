@@ -39,7 +39,9 @@ def shuffled_tumour(ct: Volume, mask: Volume, rng: np.random.Generator) -> Volum
     return Volume(values, ct.affine)
 
 
-def shuffle_crops(crops: str | Path, patient_ids: Sequence[str], folder: str | Path, seed: int, n_jobs: int = 1) -> Path:
+def shuffle_crops(
+    crops: str | Path, patient_ids: Sequence[str], folder: str | Path, seed: int, n_jobs: int = 1
+) -> Path:
     """Write the crops of some patients with the voxels inside the tumour shuffled, and return their folder.
 
     Parameters
@@ -64,9 +66,7 @@ def _shuffle_crop(crops: str | Path, patient: str, folder: str | Path, seed: int
         write_volume(volume, path)
 
 
-def shuffled_patches(
-    patches: np.ndarray, patient_ids: Sequence[str], settings: PatchSettings, seed: int
-) -> np.ndarray:
+def shuffled_patches(patches: np.ndarray, patient_ids: Sequence[str], settings: PatchSettings, seed: int) -> np.ndarray:
     """Return patches in which the voxels inside the tumour have changed places.
 
     What changes places are the grey values of the voxels at least half inside the tumour, deviation along with HU;
@@ -143,7 +143,9 @@ def noise_hu(ct: Volume, mask: Volume) -> float:
     both = fat[1:] & fat[:-1]
     if both.sum() < FEWEST_FAT_PAIRS:
         return float("nan")
-    return float(stats.median_abs_deviation(np.diff(ct.values.astype(float), axis=0)[both], scale="normal") / np.sqrt(2))
+    return float(
+        stats.median_abs_deviation(np.diff(ct.values.astype(float), axis=0)[both], scale="normal") / np.sqrt(2)
+    )
 
 
 def scan_facts(images: pd.DataFrame, crops: str | Path, n_jobs: int = 1) -> pd.DataFrame:
@@ -178,7 +180,7 @@ def rank_correlation(first: pd.Series, second: pd.Series, level: float = 0.95) -
     Patients without one of the values are left out; a constant column has no correlation, and the note says so.
     """
     both = pd.concat([first, second], axis=1, join="inner").dropna()
-    if len(both) < 5 or (both.nunique() == 1).any():
+    if len(both) < 5 or (both.max() == both.min()).any():
         return Estimate(np.nan, np.nan, np.nan, "fewer than 5 patients" if len(both) < 5 else "the same for everybody")
     rho = float(stats.spearmanr(both.iloc[:, 0], both.iloc[:, 1]).statistic)
     reach = stats.norm.ppf(0.5 + level / 2) * np.sqrt((1 + rho**2 / 2) / (len(both) - 3))

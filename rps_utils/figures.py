@@ -293,20 +293,28 @@ def map_panels(panels: Sequence[Mapping[str, object]], title: str) -> go.Figure:
         Heading.
     """
     names = [text for panel in panels for text in (panel["name"], "what moves the score")]
-    grid = make_subplots(len(panels), 2, subplot_titles=names, horizontal_spacing=0.04, vertical_spacing=0.12 / len(panels))
+    gaps = {"horizontal_spacing": 0.04, "vertical_spacing": 0.14 / len(panels)}
+    grid = make_subplots(len(panels), 2, subplot_titles=names, **gaps)
     for row, panel in enumerate(panels, start=1):
         at = int(np.abs(panel["weight"]).sum(axis=(0, 1)).argmax())
         weight = panel["weight"][:, :, at].T / max(np.abs(panel["weight"]).max(), 1e-12)
         grey = {"colorscale": "gray", "zmin": -160, "zmax": 240, "showscale": False}
-        scale = {"colorscale": "RdBu_r", "zmin": -1, "zmax": 1, "showscale": row == 1}
-        bar = {"colorbar": {"title": {"text": "of the<br>largest"}, "thickness": 12, "len": 1 / len(panels), "y": 1, "yanchor": "top"}}
+        bar = {
+            "title": {"text": "of the<br>largest"},
+            "thickness": 12,
+            "len": 1 / len(panels),
+            "y": 1,
+            "yanchor": "top",
+        }
+        scale = {"colorscale": "RdBu_r", "zmin": -1, "zmax": 1, "showscale": row == 1, "colorbar": bar}
         grid.add_heatmap(z=panel["hu"][:, :, at].T.round(), **grey, row=row, col=1)
-        grid.add_heatmap(z=weight.round(4), **scale, **bar, row=row, col=2)
+        grid.add_heatmap(z=weight.round(4), **scale, row=row, col=2)
         for part, colour in ((panel["mask"], "#E69F00"), (panel["marked"], "#009E73")):
             for column in (1, 2) if part is not None else ():
                 grid.add_trace(_outline(part[:, :, at].T, colour), row=row, col=column)
     grid.update_layout(template=figure_template(), title=title, height=90 + 330 * len(panels), showlegend=False)
-    grid.update_xaxes(title="← flank    midline →", showticklabels=False, ticks="", constrain="domain", showgrid=False)
+    grid.update_xaxes(showticklabels=False, ticks="", constrain="domain", showgrid=False)
+    grid.update_xaxes(title={"text": "← flank    midline →", "font": {"size": 12}}, row=len(panels))
     for number, axis in enumerate(grid.select_yaxes(), start=1):
         axis.update(scaleanchor=f"x{number if number > 1 else ''}", showticklabels=False, ticks="", showgrid=False)
     return grid.update_annotations(font={"size": 13})
@@ -360,6 +368,33 @@ def score_distributions(
     grid.update_layout(template=figure_template(), title=title, height=height, boxmode="group")
     grid.update_yaxes(title="risk score", col=1)
     return grid.update_annotations(font={"size": 13})
+
+
+def interval_dots(
+    rows: pd.DataFrame, place: str, series: str, title: str, axis: str, null: float | None = None, height: int = 400
+) -> go.Figure:
+    """Show values with their intervals, one line a place and one colour a series.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``value, ci_low, ci_high`` and the columns named by `place` and `series`; places from top to bottom.
+    place, series : str
+    title, axis : str
+        Heading and axis title.
+    null : float, optional
+        Value without meaning, drawn as a dotted line.
+    height : int
+        Pixels.
+    """
+    figure = new_figure(title, height)
+    for name, part in rows.dropna(subset="value").groupby(series, sort=False):
+        dots = {"x": part["value"], "y": part[place], "error_x": _interval_bars(part)}
+        figure.add_scatter(**dots, mode="markers", marker={"size": 8}, name=str(name))
+    if null is not None:
+        figure.add_vline(x=null, line={"dash": "dot", "color": GREY})
+    figure.update_yaxes(autorange="reversed", type="category", title="").update_layout(scattermode="group")
+    return figure.update_xaxes(title=axis)
 
 
 def selected_features(table: pd.DataFrame, title: str = "Selected features") -> go.Figure:

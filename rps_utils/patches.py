@@ -210,9 +210,7 @@ def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, setting
     )
 
 
-def patch_weights(
-    inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings
-) -> tuple[float, list[np.ndarray]]:
+def patch_weights(inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings) -> tuple[float, list[np.ndarray]]:
     """Return the edge of a patch voxel in mm, and for each axis how much of its cells the scan's voxels cover."""
     cell, corner = patch_frame(inside, spacing, settings)
     axes = zip(inside.shape, spacing, corner, strict=True)

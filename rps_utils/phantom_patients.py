@@ -74,6 +74,7 @@ VARIANTS = {
     "image_only": Variant(clinical=0.0),
     "decoupled": Variant(own_image=False),
     "confounded": Variant(era=0.80),
+    "era_only": Variant(clinical=0.0, z_rad=0.0, z_spat=0.0, z_int=0.0, era=0.80),
 }
 
 

@@ -263,6 +263,21 @@ SECTIONS = [
         "The paper's numbers, from its abstract, beside those of this run.",
         ("paper",),
     ),
+    Section(
+        "14",
+        "Controls",
+        "Whether the image scores read more than the tumour's size, outline and histogram, and whether they follow "
+        "the scanner. The planted shortcut is synthetic.",
+        ("controls_",),
+    ),
+    Section(
+        "15",
+        "Explanation of the DL-score",
+        "Integrated gradients from a patient whose tumour and surroundings were levelled, validation patients only. "
+        "Maps are graded against chance and against networks with shuffled weights; what moves the network need not "
+        "move the disease.",
+        ("explanation_",),
+    ),
 ]
 LONGEST_TABLE = 200
 

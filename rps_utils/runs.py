@@ -120,6 +120,21 @@ STEPS = [
         ("metrics.csv", "tables/paper_and_run.csv"),
     ),
     Step("13_claim_tested", (), ("tables/claim.csv",)),
+    Step(
+        "14_controls",
+        (
+            *("cohort.csv", "patches.npz", "tables/images.csv"),
+            *("scores/DL.csv", "scores/Rad.csv", "scores/Clinical.csv"),
+        ),
+        ("scores/Volume.csv", "ledger/Volume.json", "tables/controls_rescoring.csv"),
+        heavy=True,
+    ),
+    Step(
+        "15_explanation",
+        ("cohort.csv", "patches.npz", "references.npz", "scores/DL.csv"),
+        ("tables/explanation_parts.csv", "tables/explanation_failures.csv"),
+        heavy=True,
+    ),
     Step("17_bug_hunt", (), ("tables/bug_hunt.csv",)),
 ]
 

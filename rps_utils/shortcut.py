@@ -1,14 +1,15 @@
 """A shortcut on purpose: what scores learn where the scanner tells the outcome, and what takes it from them.
 
 In the phantom variant ``confounded`` early patients were scanned with more noise, were followed for longer and
-recurred earlier. A score can then be right for the wrong reason, and nothing in that cohort shows it. Here the same
-frozen scores are also judged *elsewhere*: in new patients of the same pool whose outcome does not depend on the
-scanner. Everything is synthetic.
+recurred earlier; in ``era_only`` nothing else drives recurrence, so that the scanner is all there is to learn. A
+score can then be right for the wrong reason, and nothing in that cohort shows it. Here the same frozen scores are
+also judged *elsewhere*: in the same new patients with outcomes that do not depend on the scanner. Everything is
+synthetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
-from rps_utils.features import fit_radiomic_model
+from rps_utils.features import SelectionSettings, fit_radiomic_model
 from rps_utils.files import write_csv
 from rps_utils.metrics import harrell_c
 from rps_utils.study import (
@@ -29,6 +30,7 @@ from rps_utils.study import (
     Replicate,
     StudySettings,
     draw_replicate,
+    mean_estimate,
     read_replicates,
     same_settings,
     with_outcome,
@@ -37,8 +39,9 @@ from rps_utils.study import (
 SMOOTHING_MM = 4.0
 FOLLOWS = 0.3  # a feature that correlates more strongly with the scanner than this is screened out
 NOISE = 0.05  # of the noise augmentation: 10 HU on a patch voxel
-SHORTCUT = StudySettings(epochs=30, reserve=100)
-COLUMNS = ["replicate", *SETTINGS, "model", "way", "rho_scanner", "c_here", "c_elsewhere"]
+SHORTCUT = StudySettings(epochs=20, reserve=100)
+ELSEWHERE = {"confounded": "full", "era_only": "null"}  # the same hazard without the era
+COLUMNS = ["variant", "replicate", *SETTINGS, "model", "way", "rho_scanner", "c_here", "c_elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Way:
     Attributes
     ----------
     name : str
-    variant : str
-        Whose outcomes are learned from: ``confounded``, or ``full`` as the reference without a shortcut.
+    unconfounded : bool
+        Learn from outcomes that do not depend on the scanner: the reference.
     smooth : bool
         Learn and judge on smoothed images.
     guarded : bool
@@ -57,24 +60,17 @@ class Way:
     """
 
     name: str
-    variant: str = "confounded"
+    unconfounded: bool = False
     smooth: bool = False
     guarded: bool = False
 
 
+REFERENCE, PLAIN = Way("no shortcut to learn", unconfounded=True), Way("as it is")
+SMOOTH, SCREENED = Way("smoothed images", smooth=True), Way("without features that follow the scanner", guarded=True)
+NOISY = Way("noise as augmentation", guarded=True)
 WAYS = {
-    "Rad": (
-        Way("no shortcut to learn", "full"),
-        Way("as it is"),
-        Way("smoothed images", smooth=True),
-        Way("without features that follow the scanner", guarded=True),
-    ),
-    "DL": (
-        Way("no shortcut to learn", "full"),
-        Way("as it is"),
-        Way("smoothed images", smooth=True),
-        Way("noise as augmentation", guarded=True),
-    ),
+    "confounded": {"Rad": (REFERENCE, PLAIN, SMOOTH, SCREENED), "DL": (REFERENCE, PLAIN, SMOOTH, NOISY)},
+    "era_only": {"Rad": (PLAIN, SMOOTH, SCREENED), "DL": (PLAIN,)},
 }
 
 
@@ -92,28 +88,30 @@ def measure_shortcut(pool: Pool, smooth: Pool, number: int, settings: StudySetti
     Returns
     -------
     list of dict
-        One row a model and way: ``rho_scanner`` (Spearman's correlation of score and scanner), ``c_here`` (C where
-        the scanner still tells the outcome) and ``c_elsewhere`` (C where it does not), means over several draws of
-        the reserve's outcome.
+        One row a variant, model and way: ``rho_scanner`` (Spearman's correlation of score and scanner), ``c_here``
+        (C where the scanner still tells the outcome) and ``c_elsewhere`` (C where it does not), means over several
+        draws of the reserve's outcome.
     """
-    draws = {False: draw_replicate(pool, "confounded", number, settings)}
-    draws[True] = replace(draws[False], **_images(smooth, draws[False]))
-    people = draws[False].cohort.drop(columns=["eta", "time_months", "event"])
-    seeds = np.random.SeedSequence([settings.seed, number, 1]).generate_state(1 + TRUTH_DRAWS)
-    free = with_outcome(people, "full", int(seeds[0]))
-    reserve = draws[False].cohort["reserve"].to_numpy()
-    elsewhere = [with_outcome(people[reserve], "full", int(seed)) for seed in seeds[1:]]
-    rows = []
-    for model, ways in WAYS.items():
-        for way in ways:
-            draw = draws[way.smooth]
-            outcome = free if way.variant == "full" else draw.cohort
-            risk = LEARN[model](draw, outcome, way, settings)[reserve]
-            scanner = people.loc[reserve, "scanner"].corr(pd.Series(risk, people.index[reserve]), "spearman")
-            found = {"rho_scanner": scanner, "c_here": _mean_c(draw.later, risk), "c_elsewhere": _mean_c(elsewhere, risk)}
-            rows.append({"model": model, "way": way.name, **{k: float(f"{v:.5g}") for k, v in found.items()}})
+    rows = [row for variant in ELSEWHERE for row in _measure(pool, smooth, variant, number, settings)]
     head = {"replicate": number, **{name: getattr(settings, name) for name in SETTINGS}}
     return [{**head, **row} for row in rows]
+
+
+def _measure(
+    pool: Pool, smooth: Pool, variant: str, number: int, settings: StudySettings
+) -> Iterator[dict[str, str | float]]:
+    draw = draw_replicate(pool, variant, number, settings)
+    draws = {False: draw, True: replace(draw, **_images(smooth, draw))}
+    people, reserve = draw.cohort.drop(columns=["eta", "time_months", "event"]), draw.cohort["reserve"].to_numpy()
+    seeds = [int(s) for s in np.random.SeedSequence([settings.seed, number, 1]).generate_state(1 + TRUTH_DRAWS)]
+    outcomes = {False: draw.cohort, True: with_outcome(people, ELSEWHERE[variant], seeds[0])}
+    elsewhere = [with_outcome(people[reserve], ELSEWHERE[variant], seed) for seed in seeds[1:]]
+    scanner = people.loc[reserve, "scanner"]
+    for model, way in ((model, way) for model, ways in WAYS[variant].items() for way in ways):
+        risk = LEARN[model](draws[way.smooth], outcomes[way.unconfounded], way, settings)
+        rho = scanner.corr(pd.Series(risk, scanner.index), "spearman")
+        found = {"rho_scanner": rho, "c_here": _mean_c(draw.later, risk), "c_elsewhere": _mean_c(elsewhere, risk)}
+        yield {"variant": variant, "model": model, "way": way.name, **{k: float(f"{v:.5g}") for k, v in found.items()}}
 
 
 def _images(pool: Pool, draw: Replicate) -> dict[str, Any]:
@@ -134,8 +132,8 @@ def _learn_rad(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: Study
         scanner = draw.cohort.set_index("patient_id")["scanner"]
         follows = features[learns].corrwith(scanner[learns], method="spearman").abs() > FOLLOWS
         features = features.loc[:, ~follows]
-    model = fit_radiomic_model(features[learns], outcome[learns], seed=draw.seed % 2**31)
-    return model.risk(features)
+    model = fit_radiomic_model(features[learns], outcome[learns], SelectionSettings(repeats=1), draw.seed % 2**31)
+    return model.risk(features[draw.cohort["reserve"].to_numpy()])
 
 
 def _learn_dl(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: StudySettings) -> np.ndarray:
@@ -151,9 +149,11 @@ def _learn_dl(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: StudyS
     time, event = (torch.tensor(outcome.loc[learns, c].to_numpy(float)) for c in ("time_months", "event"))
     with one_thread():
         network, _ = train_network(torch.from_numpy(draw.patches[learns]), time, event, recipe)
-        return predict_risk(network, torch.from_numpy(draw.patches), augmentation.orientations)
+        new = torch.from_numpy(draw.patches[draw.cohort["reserve"].to_numpy()])
+        return predict_risk(network, new, augmentation.orientations)
 
 
+# Each returns the risk of the reserve.
 LEARN: dict[str, Callable[[Replicate, pd.DataFrame, Way, StudySettings], np.ndarray]] = {
     "Rad": _learn_rad,
     "DL": _learn_dl,
@@ -200,3 +200,23 @@ def run_shortcut(
             if progress:
                 progress(f"{start + len(block)} of {len(wanted)} replicates")
     return table
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over replicates with two standard errors to either side.
+
+    Returns
+    -------
+    DataFrame
+        ``variant, model, way, quantity, value, ci_low, ci_high, replicates``; ``quantity`` is ``rho_scanner``,
+        ``c_here``, ``c_elsewhere``, or ``lost`` (c_here minus c_elsewhere, paired).
+    """
+    table = table.assign(lost=table["c_here"] - table["c_elsewhere"])
+    rows = [
+        (*about, quantity, *mean_estimate(part[quantity], 2)[:3], len(part))
+        for about, part in table.groupby(["variant", "model", "way"], sort=False)
+        for quantity in ("rho_scanner", "c_here", "c_elsewhere", "lost")
+    ]
+    return pd.DataFrame(
+        rows, columns=["variant", "model", "way", "quantity", "value", "ci_low", "ci_high", "replicates"]
+    )

@@ -131,7 +131,9 @@ def make_pool(
     return Pool(people.drop(columns=["eta", "time_months", "event"]), np.stack(patches), table)
 
 
-def render_or_read(causes: dict[str, Any], path: Path, smoothing_mm: float = 0.0) -> tuple[np.ndarray, dict[str, float]]:
+def render_or_read(
+    causes: dict[str, Any], path: Path, smoothing_mm: float = 0.0
+) -> tuple[np.ndarray, dict[str, float]]:
     """Return patch and features of one patient, from `path` if it was made from the same causes and settings."""
     settings = {"patch": asdict(PATCHES), "features": asdict(FEATURES), "crop_spacing_mm": CROP_SPACING_MM}
     settings |= {"smoothing_mm": smoothing_mm} if smoothing_mm else {}

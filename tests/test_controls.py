@@ -61,7 +61,9 @@ class TestShuffledTumour:
                 write_volume(volume, path)
         controls.shuffle_crops(tmp_path / "crops", ["A", "B"], tmp_path / "both", seed=3)
         controls.shuffle_crops(tmp_path / "crops", ["B"], tmp_path / "one", seed=3)
-        a, b, alone = (load_pair(*crop_paths(tmp_path / f, p))[0].values for f, p in (("both", "A"), ("both", "B"), ("one", "B")))
+        a, b, alone = (
+            load_pair(*crop_paths(tmp_path / f, p))[0].values for f, p in (("both", "A"), ("both", "B"), ("one", "B"))
+        )
         assert np.array_equal(b, alone) and not np.array_equal(a, b)
 
 
@@ -76,8 +78,12 @@ class TestShuffledPatches:
         inside = cover >= 0.5
         for name in ("tumour", "deviation"):
             place = settings.channels.index(name)
-            a, b = (np.sort((p[0, place].astype(np.float32) / np.maximum(cover, 1e-3))[inside]) for p in (patches, shuffled))
-            assert np.allclose(a, b, atol=1e-5) and not np.array_equal(patches[0, place][inside], shuffled[0, place][inside])
+            a, b = (
+                np.sort((p[0, place].astype(np.float32) / np.maximum(cover, 1e-3))[inside]) for p in (patches, shuffled)
+            )
+            assert np.allclose(a, b, atol=1e-5) and not np.array_equal(
+                patches[0, place][inside], shuffled[0, place][inside]
+            )
 
     def test_grey_value_and_deviation_move_together(self):
         patches, settings = toy_patches()
@@ -156,7 +162,7 @@ class TestScanner:
 
 def test_the_grid_of_patches_is_the_one_that_coverage_means():
     """`INSIDE` names the channels that are weighted by coverage; a flat tumour shows that this is so."""
-    ct, mask = toy_crop()
+    _, mask = toy_crop()
     flat = Volume(np.where(mask.values > 0, 40, -100).astype(np.int16), AFFINE)
     settings = PatchSettings(size=16, spacing_mm=9.0)
     grid = tissue_grid(flat.values, mask.values > 0, flat.spacing, settings)

@@ -37,6 +37,7 @@ def test_a_rendered_patient_has_the_committed_hash(listed, tmp_path):
     row = listed.iloc[2]
     assert file_sha256(tmp_path / "RPS-003_ct.nii.gz") == row["image_sha256"]
     assert file_sha256(tmp_path / "RPS-003_mask.nii.gz") == row["mask_sha256"]
+    assert file_sha256(tmp_path / "RPS-003_reference.nii.gz") == row["reference_map_sha256"]
 
 
 def test_the_committed_cohort_calls_itself_synthetic(listed):

@@ -112,7 +112,8 @@ class TestIntegratedGradients:
         assert not found.any()
 
     @pytest.mark.parametrize(
-        ("name", "orientations"), [("region", "lateral_axis_kept"), ("plain", "lateral_axis_kept"), ("resnet10", "none")]
+        ("name", "orientations"),
+        [("region", "lateral_axis_kept"), ("plain", "lateral_axis_kept"), ("resnet10", "none")],
     )
     def test_attributions_add_up_to_the_difference_of_the_scores(self, name, orientations):
         torch.manual_seed(0)

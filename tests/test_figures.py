@@ -229,3 +229,30 @@ def test_builders_say_so_when_there_is_nothing_to_show(build, given):
     figure = build(*nothing)
     assert not figure.data
     assert "no value to show" in words_in(figure)
+
+
+def test_interval_dots_show_every_series_and_leave_out_missing_values():
+    rows = pd.DataFrame(
+        {
+            "place": ["a", "a", "b"],
+            "series": ["x", "y", "x"],
+            "value": [0.5, 0.6, np.nan],
+            "ci_low": 0.4,
+            "ci_high": 0.9,
+        }
+    )
+    chart = figures.interval_dots(rows, "place", "series", "Title", "Axis", 0.5)
+    assert [trace.name for trace in chart.data] == ["x", "y"]
+    assert list(chart.data[0].x) == [0.5] and chart.data[1].error_x.arrayminus[0] == pytest.approx(0.2)
+
+
+def test_map_panels_show_the_slice_with_the_most_weight_scaled_to_its_patient():
+    hu, weight = np.zeros((8, 8, 8)), np.zeros((8, 8, 8))
+    hu[:, :, 5], weight[2, 3, 5] = 77, -4.0
+    mask = np.ones((8, 8, 8))
+    panels = [{"name": "P1", "hu": hu, "mask": mask, "weight": weight, "marked": None}]
+    chart = figures.map_panels(panels, "Title")
+    heat = [trace for trace in chart.data if trace.type == "heatmap"]
+    assert (np.array(heat[0].z) == 77).all() and np.array(heat[1].z)[3, 2] == -1
+    assert len(chart.data) == 4, "CT, map and the outline on both"
+    assert len(figures.map_panels([{**panels[0], "marked": mask}], "Title").data) == 6

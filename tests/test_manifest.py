@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils.manifest import ManifestError, check_manifest, format_problems, read_manifest
+from rps_utils.manifest import (
+    ManifestError,
+    check_manifest,
+    clinical_columns,
+    format_problems,
+    image_files,
+    read_manifest,
+)
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
 HEADER = ["patient_id", "image", "mask", "split", "time_months", "event", "age", "grade"]
@@ -440,3 +447,62 @@ def test_death_without_recurrence_passes_the_door(cohort):
     edit(cohort, 4, "event", "2")
     assert problems(cohort) == []
     assert read_manifest(cohort / "data_manifest.csv")["event"].tolist()[4] == 2
+
+
+# ---------------------------------------------------------------- reference maps
+
+
+@pytest.fixture
+def mapped(cohort):
+    """The second and fourth patient have a reference map of two labels; the others have none."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[6:9, 6:12, 4:12], labels[14:16, 6:12, 4:12] = 1, 2
+    for row, missing in ((1, ""), (3, "NA")):
+        save(labels, cohort / f"map{row}.nii.gz")
+        edit(cohort, row, "reference_map", f"map{row}.nii.gz")
+        edit(cohort, row + 1, "reference_map", missing)
+    return cohort
+
+
+def test_a_reference_map_is_optional_patient_by_patient(mapped):
+    assert problems(mapped) == []
+    table = read_manifest(mapped / "data_manifest.csv")
+    assert table["reference_map"].notna().sum() == 2 and "reference_map" not in clinical_columns(table.columns)
+    files = image_files(table, mapped)
+    assert files["reference_map"].dropna().tolist() == [str(mapped / f"map{row}.nii.gz") for row in (1, 3)]
+
+
+def test_without_the_column_nobody_has_a_map(cohort):
+    files = image_files(read_manifest(cohort / "data_manifest.csv"), cohort)
+    assert list(files.columns) == ["patient_id", "image", "mask", "reference_map"]
+    assert files["reference_map"].isna().all() and files["image"].notna().all()
+
+
+MAPS = {
+    "not there": (None, "a file that exists"),
+    "on another grid": (np.ones((24, 20, 15), np.uint8), "the CT's shape"),
+    "shares": (np.full(SHAPE, 0.5, np.float32), "whole labels 0"),
+    "below 0": (np.full(SHAPE, -1, np.int16), "whole labels 0"),
+    "not a number": (np.full(SHAPE, np.nan, np.float32), "whole labels 0"),
+    "nothing marked": (np.zeros(SHAPE, np.uint8), "something marked"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_wrong_reference_map_is_named(mapped, name):
+    values, allowed = MAPS[name]
+    (mapped / "map1.nii.gz").unlink() if values is None else save(values, mapped / "map1.nii.gz")
+    found = only_problem(mapped)
+    assert (found.row, found.patient_id, found.column) == (3, "P1", "reference_map")
+    assert allowed in found.allowed and found.remedy
+
+
+def test_a_changed_reference_map_is_told_by_its_hash(mapped):
+    edit(mapped, 1, "reference_map_sha256", hashlib.sha256(b"another").hexdigest())
+    found = only_problem(mapped)
+    assert (found.row, found.column) == (3, "reference_map_sha256") and "changed" in found.remedy
+
+
+def test_a_map_must_not_be_the_mask_itself(mapped):
+    edit(mapped, 1, "reference_map", "p1_mask.nii.gz")
+    assert only_problem(mapped).allowed == "a file of its own"

@@ -10,7 +10,7 @@ import pytest
 from rps_utils import runs
 
 NOTEBOOKS = sorted(runs.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-DEEP = {"02_augmentation", "03_deep_learning"}  # the only ones that may load torch
+DEEP = {"02_augmentation", "03_deep_learning", "14_controls", "15_explanation"}  # the only ones that may load torch
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -135,5 +135,5 @@ def test_every_code_cell_parses(notebook):
 
 def test_only_the_deep_learning_notebooks_import_torch(notebook, path):
     if path.stem not in DEEP:
-        deep = r"^\s*(?:import|from) (?:torch|monai|rps_utils\.(?:training|networks|augmentation))"
+        deep = r"^\s*(?:import|from) (?:torch|monai|rps_utils\.(?:training|networks|augmentation|explain))"
         assert not re.search(deep, "\n".join(texts(notebook, "code")), re.MULTILINE)

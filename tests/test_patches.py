@@ -14,8 +14,11 @@ from rps_utils.patches import (
     is_right_sided,
     make_patch,
     make_patches,
+    make_reference,
+    make_references,
     overlap_weights,
     read_patches,
+    read_references,
     tissue_grid,
     write_patches,
 )
@@ -169,3 +172,40 @@ def test_missing_patients_and_files_are_named(tmp_path):
         read_patches(path, ["P1", "P7"])
     with pytest.raises(FileNotFoundError, match="does not exist: run the notebook"):
         read_patches(tmp_path / "nowhere.npz", ["P1"])
+
+
+def toy_reference():
+    """Return the toy patient and a map: label 3 is the part of the tumour that has another HU."""
+    ct, mask = toy_patient()
+    return ct, mask, ((ct.values == 30) & (mask.values > 0)).astype(np.uint8) * 3
+
+
+def test_a_reference_lies_where_the_patch_shows_it():
+    ct, mask, labels = toy_reference()
+    share = make_reference(ct, mask, labels, [3], PatchSettings())[0].astype(float)
+    deviation = make_patch(ct, mask, PatchSettings())[2].astype(float)
+    assert np.corrcoef(share.ravel(), deviation.ravel())[0, 1] > 0.99
+    assert share.sum() * 12.0**3 == pytest.approx((labels == 3).sum() * np.prod(SPACING), rel=0.01)
+
+
+def test_the_reference_of_a_mirrored_patient_is_the_same():
+    ct, mask, labels = toy_reference()
+    left = make_reference(ct, mask, labels, [3], PatchSettings())
+    right = make_reference(mirrored(ct), mirrored(mask), labels[::-1], [3], PatchSettings())
+    assert np.abs(left.astype(float) - right.astype(float)).max() < 2e-3
+
+
+def test_references_are_written_for_those_who_have_one(tmp_path):
+    ct, mask, labels = toy_reference()
+    paths = [tmp_path / f"{kind}.nii.gz" for kind in ("ct", "mask", "reference")]
+    for values, path in zip((ct.values, mask.values, labels), paths, strict=True):
+        nib.save(nib.Nifti1Image(values, ct.affine), path)
+    images = pd.DataFrame(
+        [("A", *paths), ("B", *paths[:2], None)], columns=["patient_id", "image", "mask", "reference_map"]
+    )
+    found = read_references(make_references(images, tmp_path / "r.npz"))
+    assert list(found) == [3] and list(found[3]) == ["A"]
+    assert np.array_equal(found[3]["A"], make_reference(ct, mask, labels, [3], PatchSettings())[0].astype(np.float32))
+    assert read_references(make_references(images[1:], tmp_path / "none.npz")) == {}
+    with pytest.raises(FileNotFoundError, match="run the notebook that writes it"):
+        read_references(tmp_path / "nowhere.npz")

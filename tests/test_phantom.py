@@ -22,6 +22,7 @@ def test_manifest_columns_paths_and_hashes(cohort):
         assert row.image == f"images/{row.patient_id}_ct.nii.gz"
         assert file_sha256(cohort.parent / row.image) == row.image_sha256
         assert file_sha256(cohort.parent / row.mask) == row.mask_sha256
+        assert file_sha256(cohort.parent / row.reference_map) == row.reference_map_sha256
 
 
 def test_images_are_plain_nifti(cohort):
@@ -49,7 +50,7 @@ def test_truth_explains_the_manifest(cohort):
 def test_a_stopped_run_goes_on_and_gives_the_same_bytes(cohort):
     folder, before, lines = cohort.parent, cohort.read_bytes(), []
     kept = (folder / "images" / "RPS-003_ct.nii.gz").stat().st_mtime_ns
-    (folder / "images" / "RPS-002_mask.nii.gz").unlink()
+    (folder / "images" / "RPS-002_reference.nii.gz").unlink()
     cohort.unlink()
     again = write_cohort(folder, patients=3, seed=4, training_share=0.6, progress=lines.append)
     assert again.read_bytes() == before

@@ -7,7 +7,17 @@ from scipy import ndimage, special
 from scipy.spatial.distance import pdist
 
 from rps_utils import phantom_tumour as pt
-from rps_utils.phantom_ct import Scan, draw_body, kernel_noise, place_tumour, render_patient, spine_points
+from rps_utils.phantom_ct import (
+    SECOND_TISSUE,
+    STRANDS,
+    Scan,
+    draw_body,
+    kernel_noise,
+    place_tumour,
+    render_patient,
+    render_with_reference,
+    spine_points,
+)
 
 COARSE = (4.0, 4.0, 5.0)
 LATENTS = {"histology": "DDLPS", "size_cm": 16.0, "z_rad": 0.0, "z_spat": 0.0, "z_int": 0.0, "side": "right"}
@@ -180,3 +190,41 @@ def test_a_sharp_kernel_makes_finer_noise():
 def test_latents_are_checked(latents, message):
     with pytest.raises(ValueError, match=message):
         render_patient(LATENTS | latents, 1, COARSE)
+
+
+def reference(**latents):
+    ct, mask, _, labels = render_with_reference(LATENTS | {"scanner": 0.0} | latents, 4, COARSE)
+    return ct.astype(float), mask.astype(bool), labels
+
+
+def test_the_reference_map_changes_nothing_of_the_scan():
+    plain, mapped = (f(LATENTS, 4, COARSE) for f in (render_patient, render_with_reference))
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(plain, mapped[:3], strict=True))
+
+
+@pytest.mark.parametrize(("z_rad", "share"), [(-2.0, 0.09), (0.0, 0.29), (2.0, 0.49)])
+def test_the_second_tissue_is_marked_inside_the_mask_in_its_true_share(z_rad, share):
+    ct, mask, labels = reference(z_rad=z_rad, size_cm=12.0)
+    second = labels == SECOND_TISSUE
+    assert not (second & ~mask).any()
+    assert second.sum() / mask.sum() == pytest.approx(share, abs=0.06)  # foci hide a little of it
+    inner = ndimage.binary_erosion(mask)
+    assert ct[second & inner].mean() > ct[~second & inner].mean() + 80, "in a fatty tumour it is the denser tissue"
+
+
+def test_z_spat_moves_the_mark_and_z_int_the_strands():
+    for side, sign in (("right", 1), ("left", -1)):
+        places = [
+            sign * (np.nonzero(labels == SECOND_TISSUE)[0].mean() - np.nonzero(mask)[0].mean())
+            for _, mask, labels in (reference(z_spat=z, side=side) for z in (-2.0, 2.0))
+        ]
+        assert places[0] > 3 > -3 > places[1], "positive z_spat lies toward the midline"
+    few, many = ((labels == STRANDS).sum() for _, _, labels in (reference(z_int=z) for z in (-2.0, 2.0)))
+    assert many > 4 * few > 0
+
+
+def test_strands_lie_outside_the_mask_and_are_denser_than_the_fat_plane():
+    ct, mask, labels = reference(z_int=0.5)
+    strands, near = labels == STRANDS, ndimage.binary_dilation(mask, iterations=3) & ~mask
+    assert not (strands & mask).any() and (strands & near).sum() > 0.6 * strands.sum()
+    assert ct[strands].mean() > ct[near & ~strands].mean() + 20

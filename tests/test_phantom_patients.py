@@ -69,6 +69,7 @@ CONCORDANCE = {
     "null": {"eta": 0.50, "z_rad": 0.50, "z_spat": 0.50, "z_int": 0.50, "size_cm": 0.50, "scanner": 0.50},
     "decoupled": {"eta": 0.84, "z_spat": 0.67, "scanner": 0.50},
     "confounded": {"eta": 0.85, "scanner": 0.62},
+    "era_only": {"eta": 0.68, "z_rad": 0.50, "z_spat": 0.50, "z_int": 0.50, "size_cm": 0.50, "scanner": 0.68},
 }
 
 
