@@ -202,7 +202,8 @@ def _integrated_auc_row(part: Slice, landmarks: Sequence[float], counts: np.ndar
     grid = [t for t in sorted(landmarks) if np.isfinite(metrics.td_auc(*part.follow_up, part.risk, t))]
     if not grid:
         return metric_row(part, "integrated_td_auc", max(landmarks), undefined("no landmark has an AUC"))
-    note = "over " + ", ".join(f"{t:g}" for t in grid)
+    few = note_at(part, grid[-1], FEWEST_AT_RISK)
+    note = "; ".join(text for text in (few, "over " + ", ".join(f"{t:g}" for t in grid)) if text)
     given = (metrics.integrated_td_auc, *part.follow_up, part.risk, grid)
     estimate = inference.bootstrap_estimate(*given, counts=counts, note=note)
     return metric_row(part, "integrated_td_auc", grid[-1], estimate)
