@@ -280,7 +280,8 @@ def observed_expected_overall(event: Any, lrfs_at_own_time: Any, level: float = 
     Returns
     -------
     Estimate
-        Sum of events over the sum of -log(lrfs), interval exp(log(O/E) +- z / sqrt(events)).
+        Sum of events over the sum of -log(lrfs), interval exp(log(O/E) +- z / sqrt(events)). An event where the
+        predicted hazard is still 0 counts; a Poisson regression on its logarithm would drop the patient.
 
     References
     ----------

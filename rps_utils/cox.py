@@ -17,6 +17,7 @@ from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 from scipy import stats
 
+from rps_utils.partial_likelihood import fit_firth
 from rps_utils.scores import lrfs_column
 
 SEPARATED_SE = 5.0
@@ -200,6 +201,22 @@ def hazard_ratios(fitter: CoxPHFitter) -> pd.DataFrame:
     table.insert(0, "term", list(fitter.summary.index))
     note = np.where(separated, "separated: a level with no event, or only events", "")
     return table.assign(p=log_scale[:, 3], note=note)
+
+
+def firth_ratios(matrix: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate hazard ratios by Firth's penalised likelihood: finite where terms are separated.
+
+    Returns
+    -------
+    DataFrame
+        ``term, hazard_ratio, ci_low, ci_high, p``, with profile-likelihood intervals and likelihood-ratio p-values;
+        arguments as in `fit_lifelines`.
+    """
+    outcome = cohort.set_index("patient_id").loc[matrix.index, ["time_months", "event"]]
+    fit = fit_firth(outcome["time_months"], outcome["event"], matrix)
+    ratios = np.exp([fit.coefficients, fit.ci_low, fit.ci_high])
+    columns = ["hazard_ratio", "ci_low", "ci_high"]
+    return pd.DataFrame({"term": list(matrix), **dict(zip(columns, ratios, strict=True)), "p": fit.p})
 
 
 def univariable_table(cohort: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -445,7 +445,7 @@ def incidence_curve(time: Any, cause: Any, level: float = 0.95) -> pd.DataFrame:
     gap = np.tril(incidence[:, None] - incidence)  # from every earlier time to every time
     moved = gap**2 * ratio(d, n * (n - d), 0.0) - 2 * gap * before * own / n**2
     error = np.sqrt(np.maximum(moved.sum(axis=1) + np.cumsum(before**2 * own * (n - own) / n**3), 0))
-    free = 1 - incidence
+    free = np.where(incidence > 1 - 1e-12, 0.0, 1 - incidence)  # all recurred, up to rounding
     low, high = _bounds("log-log", free, ratio(error, free, np.nan), norm.ppf(0.5 + level / 2))
     columns = {"time": steps.times, "incidence": incidence, "std_error": error, "ci_low": 1 - high, "ci_high": 1 - low}
     return pd.DataFrame(columns)

@@ -202,7 +202,8 @@ def _integrated_auc_row(part: Slice, landmarks: Sequence[float], counts: np.ndar
     grid = [t for t in sorted(landmarks) if np.isfinite(metrics.td_auc(*part.follow_up, part.risk, t))]
     if not grid:
         return metric_row(part, "integrated_td_auc", max(landmarks), undefined("no landmark has an AUC"))
-    note = "over " + ", ".join(f"{t:g}" for t in grid)
+    few = note_at(part, grid[-1], FEWEST_AT_RISK)
+    note = "; ".join(text for text in (few, "over " + ", ".join(f"{t:g}" for t in grid)) if text)
     given = (metrics.integrated_td_auc, *part.follow_up, part.risk, grid)
     estimate = inference.bootstrap_estimate(*given, counts=counts, note=note)
     return metric_row(part, "integrated_td_auc", grid[-1], estimate)
@@ -372,7 +373,7 @@ def calibration_rows(
     -------
     DataFrame
         Only of models that predict LRFS. ``observed_expected`` at each landmark; ``ici``, ``e50``, ``e90`` with BCa
-        intervals, left empty where fewer than ten patients are still at risk. The ``calibration_slope`` belongs to
+        intervals, and a note where fewer than ten patients are still at risk. The ``calibration_slope`` belongs to
         log(-log LRFS) at the last landmark with predictions within (0, 1); in a proportional-hazards model that is
         the linear predictor plus a constant, so any landmark gives the same. ``observed_expected_overall`` and
         ``d_calibration_p`` need the column ``lrfs_own_time``.
@@ -445,11 +446,12 @@ def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
 
 
 def _ici_rows(part: Slice, landmark: float, counts: np.ndarray) -> list[dict]:
-    why = prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK)
+    why = prediction_note(part, landmark) or note_at(part, landmark)
     estimates = [undefined(why)] * 3
     if not why:
         given = (*part.follow_up, part.lrfs(landmark), landmark)
-        estimates = inference.joint_estimates(metrics.ici_e50_e90, *given, counts=counts)
+        note = note_at(part, landmark, FEWEST_AT_RISK)
+        estimates = inference.joint_estimates(metrics.ici_e50_e90, *given, counts=counts, note=note)
     return [metric_row(part, *named, e) for named, e in zip(((n, landmark) for n in ERRORS), estimates, strict=True)]
 
 

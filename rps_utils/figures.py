@@ -735,7 +735,7 @@ def decision_bands(bands: pd.DataFrame, title: str, colours: Mapping[str, str] |
             line = {"color": colour, "dash": dash, "width": 2}
             figure.add_scatter(x=rows["threshold"], y=rows[column], mode="lines", line=line, name=column, **where)
     figure.add_hline(y=0, line={"color": INK, "width": 1})
-    figure.update_xaxes(title="threshold risk", tickformat=".0%")
+    figure.update_xaxes(title="threshold risk", tickformat=".0%", range=_padded(bands["threshold"].to_numpy()))
     top = float(bands[["ci_high", "net_benefit", "treat_all"]].max(axis=None))
     figure.update_yaxes(range=[min(-0.1, float(bands["ci_low"].min())), 1.05 * max(top, 0.05)])
     return figure.update_yaxes(title="net benefit", col=1)

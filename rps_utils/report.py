@@ -217,9 +217,9 @@ SECTIONS = [
             MetricTable(("harrell_c",), "kind", "Harrell's C with 95 % BCa intervals over resampled patients."),
             MetricTable(("uno_c",), "kind", "Uno's C up to tau, weighted against unequal censoring."),
             MetricTable(
-                ("harrell_c_difference", "harrell_c_difference_p"),
+                ("harrell_c_difference", "harrell_c_difference_p", "harrell_c_difference_permutation_p"),
                 "metric",
-                "Paired differences of Harrell's C, with the two-sided permutation p.",
+                "Paired differences of Harrell's C: jackknife p and permutation p, two-sided.",
             ),
         ),
     ),
@@ -228,7 +228,12 @@ SECTIONS = [
         "Time-dependent ROC",
         "Recurred by the landmark against still free after it, weighted for censoring.",
         (),
-        (MetricTable(("td_auc",), "horizon_months", "Cumulative/dynamic AUC at each landmark, 95 % BCa intervals."),),
+        (
+            MetricTable(("td_auc",), "horizon_months", "Cumulative/dynamic AUC at each landmark, 95 % BCa intervals."),
+            MetricTable(
+                ("integrated_td_auc",), "kind", "AUC over the landmarks, weighted by recurrences between them."
+            ),
+        ),
     ),
     Section(
         "09",
@@ -238,6 +243,11 @@ SECTIONS = [
         (
             MetricTable(("calibration_slope",), "kind", "Calibration slope: 1 is right, below 1 too extreme."),
             MetricTable(("observed_expected",), "horizon_months", "Observed over expected risk at each landmark."),
+            MetricTable(
+                ("observed_expected_overall", "d_calibration_p"),
+                "metric",
+                "All of follow-up: observed over expected recurrences, and p of D-calibration.",
+            ),
             MetricTable(("ici",), "horizon_months", "Integrated calibration index; not meaningful in few patients."),
             MetricTable(("brier",), "horizon_months", "Brier score, weighted for censoring; 0 is perfect."),
             MetricTable(("ipa",), "horizon_months", "IPA: share of the Kaplan-Meier curve's Brier score saved."),
@@ -252,10 +262,16 @@ SECTIONS = [
     Section(
         "11",
         "Risk groups",
-        "The cut-off is the median of the training scores and was applied unchanged to validation. A training p-value "
+        "The cut-off comes from the training scores and was applied unchanged to validation. A training p-value "
         "is not evidence: the cut-off, and for apparent scores the score too, was learned from the same patients.",
-        ("risk_groups_cutoffs",),
-        (MetricTable(("hazard_ratio", "logrank_p"), "metric", "High against low risk: hazard ratio and log-rank p."),),
+        ("risk_groups_cutoffs", "risk_groups_risks"),
+        (
+            MetricTable(
+                ("hazard_ratio", "logrank_p", "rmst_difference"),
+                "metric",
+                "High against low risk: hazard ratio, log-rank p, and how much longer low risk stays free on average.",
+            ),
+        ),
     ),
     Section(
         "12",

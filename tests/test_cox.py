@@ -96,3 +96,58 @@ def test_likelihood_ratio_of_nested_models(cohort):
     assert cox.likelihood_ratio_p(signal, small) < 1e-4
     assert cox.likelihood_ratio_p(noise, small) > 0.01
     assert cox.events_per_term(cohort, matrix) == cohort["event"].sum() / 3
+
+
+# ---------------------------------------------------------------- few events, separation
+
+MONTHS = [3, 5, 6, 8, 9, 12, 14, 15, 18, 21, 24, 26, 30, 33, 36, 40]
+EVENTS = [1, 1, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0]
+FLAG = [0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 1, 0]  # nobody with it recurs
+MARKER = [0.5, 1.2, -0.3, 0.1, 0.9, -1.1, 0.4, 0.2, -0.6, 0.8, -0.2, -1.4, 0.3, -0.9, -0.5, 0.6]
+
+
+def test_firths_penalty_gives_what_another_library_gives():
+    """Values of firthmodels 0.8.2 (held by its authors to R's coxphf), which stops at a step of 1e-6."""
+    table = pd.DataFrame({"patient_id": range(16), "time_months": MONTHS, "event": EVENTS})
+    matrix = pd.DataFrame({"flag": FLAG, "marker": MARKER}, index=pd.Index(range(16), name="patient_id"), dtype=float)
+    firth = cox.firth_ratios(matrix, table)
+    np.testing.assert_allclose(np.log(firth["hazard_ratio"]), [-2.16924295, 0.09766162], rtol=1e-5)
+    np.testing.assert_allclose(np.log(firth["ci_low"]), [-7.04379362, -0.713910758], rtol=1e-5)
+    np.testing.assert_allclose(np.log(firth["ci_high"]), [-0.00637834376, 1.08411258], rtol=1e-4)
+    np.testing.assert_allclose(firth["p"], [0.04917177, 0.82333737], rtol=1e-5)
+    assert cox.hazard_ratios(cox.fit_lifelines(matrix, table))["note"].str.startswith("separated").tolist() == [
+        True,
+        False,
+    ]
+
+
+def test_firths_estimate_of_one_event_is_known_by_hand():
+    """One event, with the factor, among 2 with and 3 without: log p + log(p (1 - p)) / 2 peaks at p = 3/4."""
+    table = pd.DataFrame({"patient_id": range(5), "time_months": [1, 2, 3, 4, 5], "event": [1, 0, 0, 0, 0]})
+    matrix = pd.DataFrame({"factor": [1.0, 1, 0, 0, 0]}, index=pd.Index(range(5), name="patient_id"))
+    assert cox.firth_ratios(matrix, table)["hazard_ratio"][0] == pytest.approx(3 * 3 / 2, rel=1e-5)
+
+
+def test_firth_moves_little_where_events_are_many(cohort):
+    matrix = cohort.set_index("patient_id")[["signal", "noise"]]
+    free, firth = cox.hazard_ratios(cox.fit_lifelines(matrix, cohort)), cox.firth_ratios(matrix, cohort)
+    np.testing.assert_allclose(firth["hazard_ratio"], free["hazard_ratio"], rtol=0.03)
+    np.testing.assert_allclose(firth[["ci_low", "ci_high"]], free[["ci_low", "ci_high"]], rtol=0.06)
+
+
+def test_few_events_for_the_terms_are_warned_of(cohort):
+    matrix = cohort.set_index("patient_id")[["signal", "noise", "age"]]
+    few = cohort.assign(event=cohort["event"].where(cohort["event"].cumsum() <= 12, 0))
+    assert cox.events_warning(few, matrix).startswith(
+        "WARNING: 4.0 events for each of 3 terms, fewer than 10: use fewer"
+    )
+    assert cohort["event"].sum() >= 30 and cox.events_warning(cohort, matrix) == ""
+
+
+def test_lrfs_at_the_own_time_is_that_of_the_curve(cohort):
+    matrix = cohort.set_index("patient_id")[["signal"]]
+    model = cox.fit_cox(matrix, cohort)
+    own = model.lrfs_at_own_time(matrix.iloc[:3], [12.0, 36.0, 9999.0])
+    curve = model.lrfs(matrix.iloc[:3], [12, 36])
+    np.testing.assert_allclose(own[:2], [curve.iloc[0, 0], curve.iloc[1, 1]])
+    assert np.isnan(own[2])

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import draw_cohort
-from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
+from sklearn.metrics import roc_auc_score
 
-from rps_utils import evaluation
-from rps_utils.scores import check_scores, lrfs_column
+from rps_utils import evaluation, inference, metrics, risk_groups
+from rps_utils.scores import by_cause, check_scores, lrfs_column
 
 LANDMARKS = [12, 36]
 B = 200
@@ -48,12 +48,13 @@ def scores():
 def every_row(scores, landmarks=LANDMARKS, tau=36.0):
     parts = [
         evaluation.discrimination_rows(scores, tau, B),
-        evaluation.difference_rows(scores, B),
+        evaluation.difference_rows(scores, tau, B),
         evaluation.td_auc_rows(scores, landmarks, B),
+        evaluation.auc_difference_rows(scores, landmarks, B),
         evaluation.brier_rows(scores, landmarks, B),
         evaluation.calibration_rows(scores, landmarks, 50),
-        evaluation.net_benefit_rows(scores, landmarks, [0.3]),
-        evaluation.risk_group_rows(scores),
+        evaluation.net_benefit_rows(scores, landmarks, [0.3], B),
+        risk_groups.risk_group_rows(scores, landmarks, tau),
     ]
     return evaluation.stacked([p for p in parts if len(p)])
 
@@ -93,7 +94,7 @@ def test_the_order_of_rows_changes_nothing(scores):
 
 
 def test_differences_are_paired_and_named(scores):
-    rows = evaluation.difference_rows(scores, B)
+    rows = evaluation.difference_rows(scores, 36.0, B)
     c = evaluation.discrimination_rows(scores, 36.0, B).query("metric == 'harrell_c' and kind == 'validation'")
     c = c.set_index("model")["value"]
     row = one(rows, kind="validation", metric="harrell_c_difference")
@@ -105,7 +106,7 @@ def test_differences_are_paired_and_named(scores):
 def test_a_difference_uses_the_patients_that_both_models_have(scores):
     lost = scores["patient_id"].unique()[:30]
     fewer = scores[~((scores["model"] == "Noise") & scores["patient_id"].isin(lost))]
-    row = one(evaluation.difference_rows(fewer, B), kind="cross_fitted", metric="harrell_c_difference")
+    row = one(evaluation.difference_rows(fewer, 36.0, B), kind="cross_fitted", metric="harrell_c_difference")
     assert row["n"] == (fewer["model"].eq("Noise") & fewer["kind"].eq("cross_fitted")).sum()
 
 
@@ -130,7 +131,7 @@ def test_few_patients_at_risk_are_said_and_stop_the_calibration_curve(scores):
     auc = evaluation.td_auc_rows(few, [late], B)
     assert auc["note"].str.contains("at risk").all()
     ici = evaluation.calibration_rows(few, [late], 50).query("metric == 'ici'")
-    assert ici["value"].isna().all() and ici["note"].str.contains("only 3 at risk").all()
+    assert ici["note"].str.contains("only 3 at risk").all()
     assert all(table.empty for table in evaluation.calibration_tables(few, late))
 
 
@@ -202,68 +203,23 @@ def test_net_benefit_marks_thresholds_with_few_patients_on_a_side(scores):
     table = evaluation.net_benefit_table(scores, [36], [0.001, 0.3, 0.999])
     validation = table[table["kind"] == "validation"].set_index("threshold")
     assert validation["enough"].tolist() == [False, True, False]
-    rows = evaluation.net_benefit_rows(scores, [36], [0.3])
-    assert one(rows, kind="validation")["value"] == pytest.approx(validation.loc[0.3, "net_benefit"])
-    assert one(rows, kind="validation")["metric"] == "net_benefit_0.3"
+    rows = evaluation.net_benefit_rows(scores, [36], [0.3], B)
+    own, everybody, gain = (
+        one(rows, kind="validation", metric=f"net_benefit_{name}0.3") for name in ("", "all_", "over_all_")
+    )
+    assert own["value"] == pytest.approx(validation.loc[0.3, "net_benefit"])
+    assert everybody["value"] == pytest.approx(validation.loc[0.3, "treat_all"])
+    assert gain["value"] == pytest.approx(own["value"] - everybody["value"])
+    for row in (own, everybody, gain):
+        assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert gain["ci_high"] - gain["ci_low"] < own["ci_high"] - own["ci_low"], "paired: narrower than either"
 
 
 def test_net_benefit_needs_follow_up_of_those_above_the_threshold(scores):
     part = scores[(scores["kind"] == "validation") & (scores["model"] == "True")]
     lost = part.assign(lrfs_36=np.where(part["time_months"] < 36, 0.2, 0.9), event=0)
-    row = evaluation.net_benefit_rows(lost, [36], [0.5]).iloc[0]
+    row = evaluation.net_benefit_rows(lost, [36], [0.5], B).iloc[0]
     assert np.isnan(row["value"]) and "are not followed to 36" in row["note"]
-
-
-def test_validation_takes_its_cutoff_from_cross_fitted_training_scores(scores):
-    shifted = scores.assign(risk=scores["risk"] + 10 * (scores["kind"] == "apparent"))
-    cutoffs = evaluation.training_cutoffs(shifted).set_index(["model", "kind"])
-    crossed = shifted[(shifted["model"] == "True") & (shifted["kind"] == "cross_fitted")]
-    assert cutoffs.loc[("True", "validation"), "cutoff"] == crossed["risk"].median()
-    assert cutoffs.loc[("True", "validation"), "learned_from"] == "cross_fitted"
-    apparent = score_table(kinds=("apparent", "validation"))
-    assert set(evaluation.training_cutoffs(apparent)["learned_from"]) == {"apparent"}
-
-
-def test_the_cutoff_never_moves_with_the_validation_scores(scores):
-    new = scores["kind"] == "validation"
-    moved = scores.assign(risk=np.where(new, scores["risk"] * 3 + 1, scores["risk"]))
-    assert evaluation.training_cutoffs(moved).equals(evaluation.training_cutoffs(scores))
-    away = scores.assign(risk=np.where(new, scores["risk"] + 100, scores["risk"]))
-    row = one(evaluation.risk_group_rows(away), model="True", kind="validation", metric="logrank_p")
-    assert np.isnan(row["value"]) and "one side of the training cut-off" in row["note"]
-
-
-def test_without_training_scores_there_is_no_cutoff(scores):
-    new = scores[scores["kind"] == "validation"]
-    rows = evaluation.risk_group_rows(new)
-    assert rows["value"].isna().all()
-    assert rows["note"].str.contains("no training scores").all()
-    assert evaluation.with_groups(new).empty
-
-
-def test_training_p_values_are_labelled_as_no_evidence(scores):
-    rows = evaluation.risk_group_rows(scores)
-    training = rows["split"] == "training"
-    assert rows.loc[training, "note"].str.startswith("not evidence").all()
-    assert (rows.loc[~training, "note"] == "").all()
-
-
-def test_the_hazard_ratio_is_that_of_a_cox_model_on_the_groups(scores):
-    grouped = evaluation.with_groups(scores).query("model == 'True' and kind == 'validation'")
-    data = grouped.assign(high=(grouped["group"] == "high").astype(int))[["time_months", "event", "high"]]
-    fit = CoxPHFitter().fit(data, "time_months", "event", fit_options={"precision": 1e-12})
-    row = one(evaluation.risk_group_rows(scores), model="True", kind="validation", metric="hazard_ratio")
-    interval = np.exp(fit.confidence_intervals_.to_numpy()[0])
-    expected = [fit.hazard_ratios_["high"], *interval]
-    np.testing.assert_allclose(row[["value", "ci_low", "ci_high"]].to_numpy(float), expected, rtol=1e-5)
-
-
-def test_group_curves_come_with_numbers_at_risk(scores):
-    grouped = evaluation.with_groups(scores).query("model == 'True' and kind == 'validation'")
-    curves, at_risk = evaluation.group_curves(grouped)
-    start = at_risk[at_risk["time"] == 0].set_index("group")["at_risk"]
-    assert start.to_dict() == grouped["group"].value_counts().to_dict()
-    assert curves.groupby("group")["survival"].apply(lambda s: s.is_monotonic_decreasing).all()
 
 
 def test_another_unit_of_time_gives_the_same_numbers(scores):
@@ -272,14 +228,16 @@ def test_another_unit_of_time_gives_the_same_numbers(scores):
     in_days = scores.assign(time_months=scores["time_months"] * days).rename(columns=renamed)
     months = every_row(scores)
     other = every_row(in_days, [t * days for t in LANDMARKS], 36.0 * days)
+    unit = np.where(months["metric"].str.startswith("rmst"), days, 1.0)  # these have the unit of time themselves
     for column in ("value", "ci_low", "ci_high"):
-        np.testing.assert_allclose(months[column], other[column], rtol=1e-6)
+        np.testing.assert_allclose(months[column] * unit, other[column], rtol=1e-6)
     np.testing.assert_allclose(other["horizon_months"], months["horizon_months"] * days)
 
 
 def small_and_odd():
     scores = score_table(40)
     yield "ten validation patients", scores
+    yield "deaths told apart", by_cause(scores.assign(event=scores["event"].where(scores["event"] == 1, 2)))
     yield "one model", scores[scores["model"] == "True"]
     yield "validation only", scores[scores["kind"] == "validation"]
     yield "apparent only", scores[scores["kind"] == "apparent"]
@@ -294,6 +252,157 @@ def test_any_table_that_passes_the_door_is_evaluated(scores):
     rows = every_row(scores, [12, 36, 999], 36.0)
     assert rows.loc[rows["value"].isna(), "note"].str.len().gt(0).all()
     assert not np.isinf(rows[["value", "ci_low", "ci_high"]].to_numpy(float)).any()
+
+
+# ---------------------------------------------------------------- one contract, whatever the table is like
+
+
+def test_a_reversed_score_is_named(scores):
+    turned = scores.assign(risk=-scores["risk"])
+    rows = evaluation.discrimination_rows(turned, 36.0, B).query("model == 'True' and kind == 'validation'")
+    assert rows["value"].lt(0.5).all() and rows["note"].str.contains("reversed score: C = ").all()
+    right = evaluation.discrimination_rows(scores, 36.0, B)
+    assert not right["note"].str.contains("reversed").any()
+
+
+def test_a_constant_score_is_one_half_and_says_why(scores):
+    same = scores[scores["model"] == "Noise"].assign(risk=1.0)
+    rows = evaluation.discrimination_rows(same, 36.0, B)
+    assert rows["value"].eq(0.5).all() and rows["ci_low"].isna().all()
+    assert rows["note"].str.contains("same for every patient").all()
+    assert evaluation.td_auc_rows(same, [36], B)["value"].to_numpy() == pytest.approx(0.5)
+    groups = risk_groups.risk_group_rows(same)
+    assert groups["value"].isna().all() and groups["note"].str.contains("one side of the training cut-off").all()
+
+
+def test_two_models_that_order_alike_have_difference_zero_and_no_p(scores):
+    twins = pd.concat([scores[scores["model"] == "True"].assign(model=name) for name in ("A", "B")])
+    rows = evaluation.difference_rows(twins, 36.0, B)
+    assert rows.loc[rows["metric"].str.endswith("difference"), "value"].eq(0).all()
+    p = rows[rows["metric"].eq("harrell_c_difference_p")]
+    assert p["value"].isna().all() and p["note"].str.len().gt(0).all()
+    assert rows.loc[rows["metric"].eq("harrell_c_difference_permutation_p"), "value"].eq(1).all()
+
+
+def test_the_p_of_a_difference_is_the_jackknifes_and_the_permutations(scores):
+    rows = evaluation.difference_rows(scores, 36.0, B).query("kind == 'validation'")
+    own = {m: scores.query("model == @m and kind == 'validation'") for m in ("True", "Noise")}
+    follow_up = own["True"]["time_months"], own["True"]["event"]
+    for metric, tau in (("harrell_c", None), ("uno_c", 36.0)):
+        result = inference.compare_c(*follow_up, own["True"]["risk"], own["Noise"]["risk"], tau, permutations=0)
+        assert one(rows, metric=f"{metric}_difference_p")["value"] == pytest.approx(result.p)
+    auc = evaluation.auc_difference_rows(scores, [36], B).query("kind == 'validation'")
+    expected = inference.compare_auc(*follow_up, own["True"]["risk"], own["Noise"]["risk"], 36)
+    assert one(auc, metric="td_auc_difference")["value"] == pytest.approx(expected.difference)
+    assert one(auc, metric="td_auc_difference_p")["value"] == pytest.approx(expected.p)
+
+
+def test_the_integrated_auc_lies_between_the_landmarks_and_names_them(scores):
+    rows = evaluation.td_auc_rows(scores, [*LANDMARKS, 5000], B).query("model == 'True' and kind == 'validation'")
+    row, at = one(rows, metric="integrated_td_auc"), rows.query("metric == 'td_auc'")["value"].dropna()
+    assert at.min() <= row["value"] <= at.max() and row["ci_low"] > 0.6
+    assert row["horizon_months"] == 36 and row["note"].endswith("; over 12, 36")
+
+
+def test_ipa_over_the_landmarks_compares_with_kaplan_meier(scores):
+    rows = evaluation.brier_rows(scores, LANDMARKS, B).query("kind == 'validation'")
+    ibs, curve, gain = (one(rows, metric=m)["value"] for m in ("ibs", "ibs_km", "integrated_ipa"))
+    assert gain == pytest.approx(1 - ibs / curve) and gain > 0
+    brier, km, ipa = (one(rows, metric=m, horizon_months=36)["value"] for m in ("brier", "brier_km", "ipa"))
+    assert ipa == pytest.approx(1 - brier / km)
+
+
+def test_e50_and_e90_have_intervals_and_are_the_curves_own_distances(scores):
+    rows = evaluation.calibration_rows(scores, [36], B).query("kind == 'cross_fitted'")
+    own = scores.query("model == 'True' and kind == 'cross_fitted'")
+    errors = metrics.calibration_errors(own["time_months"], own["event"], own["lrfs_36"], 36)
+    for name in ("ici", "e50", "e90"):
+        row = one(rows, metric=name)
+        assert row["value"] == pytest.approx(getattr(errors, name)) and row["ci_low"] < row["value"] < row["ci_high"]
+
+
+def own_time_table(sharpness):
+    scores = score_table(600, 3, ("cross_fitted",)).query("model == 'True'")
+    hazard = np.exp(scores["risk"]) / 40
+    return scores.assign(lrfs_own_time=np.exp(-hazard * scores["time_months"]) ** sharpness)
+
+
+def test_all_of_follow_up_tells_honest_from_broken_promises():
+    honest, broken = (evaluation.calibration_rows(own_time_table(s), LANDMARKS, 5) for s in (1.0, 0.6))
+    assert one(honest, metric="d_calibration_p")["value"] > 0.01 > one(broken, metric="d_calibration_p")["value"]
+    ratio = one(honest, metric="observed_expected_overall")
+    assert ratio["ci_low"] < 1 < ratio["ci_high"]
+    assert one(broken, metric="observed_expected_overall")["value"] == pytest.approx(ratio["value"] / 0.6)
+
+
+def test_without_lrfs_at_the_own_time_the_gap_is_explained(scores):
+    rows = evaluation.calibration_rows(scores, LANDMARKS, 5)
+    gaps = rows[rows["metric"].isin(["d_calibration_p", "observed_expected_overall"])]
+    assert gaps["value"].isna().all() and gaps["note"].str.contains("lrfs_own_time").all()
+
+
+def test_times_at_which_everything_ties_are_counted_by_the_rules():
+    """Two events and a censoring at 5, risks tied: the usable pairs are those of the hand count, in every metric."""
+    table = pd.DataFrame(
+        {
+            "patient_id": list("ABCDEF"),
+            **{"split": "validation", "kind": "validation", "model": "M"},
+            "time_months": [5.0, 5, 5, 8, 9, 9],
+            "event": [1, 1, 0, 1, 0, 0],
+            "risk": [3.0, 1, 1, 1, 0, 2],
+        }
+    )
+    # A: beats C D E F (4 of 4); B: ties C D, beats E, loses F (2 of 4); D: beats E, loses F (1 of 2)
+    row = one(evaluation.discrimination_rows(table, 8.0, B), metric="harrell_c")
+    assert row["value"] == pytest.approx((4 + 2 + 1) / 10)
+    assert one(evaluation.discrimination_rows(table, 5.0, B), metric="uno_c")["value"] == pytest.approx(6 / 8)
+    # at 5: cases A B, controls D E F: A beats all three, B ties D, beats E, loses F
+    assert one(evaluation.td_auc_rows(table, [5], B), metric="td_auc")["value"] == pytest.approx((3 + 1.5) / 6)
+
+
+def test_without_censoring_weights_are_one(scores):
+    """Everybody observed to the end: td_auc is the plain AUC, Brier the plain mean square, Uno's C Harrell's."""
+    seen = scores[(scores["model"] == "True") & (scores["kind"] == "validation")].assign(event=1)
+    recurred = seen["time_months"] <= 36
+    auc = one(evaluation.td_auc_rows(seen, [36], B), metric="td_auc")["value"]
+    assert auc == pytest.approx(roc_auc_score(recurred, seen["risk"]))
+    brier = one(evaluation.brier_rows(seen, [36], B), metric="brier")["value"]
+    assert brier == pytest.approx(np.mean((seen["lrfs_36"] - ~recurred) ** 2))
+    c = evaluation.discrimination_rows(seen, seen["time_months"].max(), B).set_index("metric")["value"]
+    assert c["uno_c"] == pytest.approx(c["harrell_c"])
+
+
+NOTHING = ("harrell_c", "uno_c", "td_auc", "integrated_td_auc", "calibration_slope", "hazard_ratio", "logrank_p", "ipa")
+
+
+def test_without_any_event_every_gap_says_so(scores):
+    rows = every_row(scores[scores["model"] == "True"].assign(event=0))
+    gone = rows[rows["metric"].isin(NOTHING)]
+    assert set(gone["metric"]) == set(NOTHING)
+    assert gone["value"].isna().all() and gone["note"].str.len().gt(0).all()
+    assert rows.loc[rows["metric"] == "observed_expected", "value"].eq(0).all()
+    assert rows["events"].eq(0).all()
+
+
+def test_no_event_in_one_split_leaves_the_other_alone(scores):
+    new = scores["kind"] == "validation"
+    spared = evaluation.discrimination_rows(scores.assign(event=scores["event"].where(~new, 0)), 36.0, B)
+    usual = evaluation.discrimination_rows(scores, 36.0, B)
+    training = usual["kind"] != "validation"
+    pd.testing.assert_frame_equal(spared[training], usual[training])
+    assert spared.loc[~training, "value"].isna().all()
+    assert spared.loc[~training, "note"].str.contains("no usable pair|no event").all()
+
+
+def test_29_patients_get_wide_intervals_and_every_doubt_in_words():
+    scores = score_table(116, seed=2, kinds=("validation",))
+    assert scores["patient_id"].nunique() == 29
+    rows = every_row(scores, [12, 36, 60], 36.0)
+    c = one(rows, model="True", metric="harrell_c")
+    assert c["n"] == 29 and 0.1 < c["ci_high"] - c["ci_low"] < 0.6
+    late = rows.query("metric == 'td_auc' and horizon_months == 60")
+    assert late["note"].str.contains("at risk").all(), "few are followed to 60, and that is said"
+    assert rows.loc[rows["value"].isna(), "note"].str.len().gt(0).all()
 
 
 def test_tables_for_reading_keep_the_order_and_mark_gaps(scores):
@@ -323,14 +432,8 @@ def test_small_p_values_are_not_printed_as_zero():
     assert [evaluation.p_text(p) for p in (0.0004, 0.0124, np.nan)] == ["< 0.001", "0.012", "–"]
 
 
-@pytest.mark.parametrize(("last", "step"), [(110, 24), (60, 10), (3000, 500), (7, 2.5)])
-def test_numbers_at_risk_stand_at_round_times(last, step):
-    times = evaluation.tick_times(last)
-    assert times[0] == 0 and times[-1] <= last
-    assert np.diff(times) == pytest.approx(step)
-
-
 def test_evaluation_and_figures_never_load_torch():
-    code = "import sys; import rps_utils.evaluation, rps_utils.figures, rps_utils.report; print('torch' in sys.modules)"
+    modules = "sys, rps_utils.risk_groups, rps_utils.figures, rps_utils.report"
+    code = f"import {modules}; print('torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"

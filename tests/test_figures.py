@@ -207,10 +207,17 @@ def decisions():
     )
 
 
+def incidences():
+    rows = {"group": "high", "time": [0.0, 5.0, 9.0], "incidence": [0, 0.2, 0.4], "one_minus_km": [0, 0.2, 0.5]}
+    return pd.DataFrame({**rows, "ci_low": [np.nan, 0.1, 0.2], "ci_high": [np.nan, 0.4, 0.7]})
+
+
 FULL = {
     "calibration": (figures.calibration_plot, (*calibration(), "Calibration", "36 months")),
     "decisions": (figures.decision_curves, (decisions(), "Decisions")),
+    "decision bands": (figures.decision_bands, (decisions().assign(ci_low=0.0, ci_high=0.3), "Bands")),
     "over time": (figures.values_over_time, (ROWS, "AUC", "AUC", 0.5)),
+    "incidence": (figures.incidence_plot, (incidences(), "Incidence")),
     "scores": (figures.score_distributions, (ROWS.assign(risk=[0.1, 0.2, 0.3], event=[0, 1, 1]),)),
 }
 
@@ -223,12 +230,19 @@ def test_builders_name_their_axes(build, given):
     assert len(figure.data)
 
 
-@pytest.mark.parametrize(("build", "given"), list(FULL.values())[:3], ids=list(FULL)[:3])
+@pytest.mark.parametrize(("build", "given"), list(FULL.values())[:5], ids=list(FULL)[:5])
 def test_builders_say_so_when_there_is_nothing_to_show(build, given):
     nothing = [part.iloc[:0] if isinstance(part, pd.DataFrame) else part for part in given]
     figure = build(*nothing)
     assert not figure.data
-    assert "no value to show" in words_in(figure)
+    assert re.search("no value to show|does not tell deaths", words_in(figure))
+
+
+def test_bands_are_shaded_behind_the_lines():
+    groups, curves = calibration()
+    band = figures.calibration_plot(groups, curves.assign(ci_low=0.0, ci_high=0.9), "Calibration", "36 months")
+    assert [t.fill for t in band.data].count("tonexty") == 1
+    assert not any(t.fill for t in figures.calibration_plot(groups, curves, "Calibration", "36 months").data)
 
 
 def test_interval_dots_show_every_series_and_leave_out_missing_values():

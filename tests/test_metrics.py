@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines import AalenJohansenFitter, CoxPHFitter, KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from lifelines.utils import concordance_index
 from sksurv.metrics import brier_score as sksurv_brier
@@ -187,6 +187,87 @@ def test_cumulative_incidence_by_hand():
     np.testing.assert_allclose(table["recurrence"], [1 / 4, 2 / 4, np.nan])
     np.testing.assert_allclose(table["competing"], [0, 1 / 4, np.nan])
     np.testing.assert_allclose(table["one_minus_km"], [1 / 4, 1 - 3 / 4 * 1 / 2, np.nan])
+
+
+def deaths_and_recurrences(n=80):
+    draw = np.random.default_rng(1)
+    return draw.exponential(30, n) + 0.01, draw.choice([0, 1, 2], n, p=[0.3, 0.45, 0.25])
+
+
+def test_cumulative_incidence_and_its_error_equal_another_librarys():
+    time, cause = deaths_and_recurrences()
+    theirs = AalenJohansenFitter(calculate_variance=True).fit(time, cause, event_of_interest=1)
+    ours = metrics.incidence_curve(time, cause)
+    np.testing.assert_allclose(ours["incidence"], theirs.cumulative_density_.to_numpy()[1:, 0], rtol=1e-12)
+    np.testing.assert_allclose(ours["std_error"] ** 2, np.ravel(theirs.variance_)[1:], rtol=1e-9, atol=1e-15)
+
+
+def test_without_deaths_cumulative_incidence_is_kaplan_meier_turned_over():
+    time, cause = deaths_and_recurrences()
+    ours = metrics.incidence_curve(time, np.where(cause == 1, 1, 0))
+    km = metrics.kaplan_meier(time, cause == 1)
+    for own, other in (("incidence", "survival"), ("ci_low", "ci_high"), ("ci_high", "ci_low")):
+        np.testing.assert_allclose(ours[own], 1 - km[other], atol=1e-12)
+    np.testing.assert_allclose(ours["std_error"], km["std_error"].fillna(0), atol=1e-12)
+
+
+def test_the_incidences_and_the_free_add_up():
+    time, cause = deaths_and_recurrences()
+    table = metrics.cumulative_incidence(time, cause, [6, 24, 48])
+    free = [metrics.survival_at(time, cause > 0, t) for t in table["horizon"]]
+    np.testing.assert_allclose(table["recurrence"] + table["competing"] + free, 1)
+    assert (table["recurrence"] <= table["one_minus_km"]).all()
+
+
+def test_difference_of_restricted_means_by_hand():
+    # low: free to 10; high: one of two recurs at 4
+    result = metrics.rmst_difference([12, 12, 4, 12], [0, 0, 1, 0], [0, 0, 1, 1], 10)
+    assert result.value == pytest.approx(10 - (10 + 4) / 2)
+    assert result.ci_high - result.value == pytest.approx(1.959964 * (6 / 2) * np.sqrt(1 / (2 * 1)), rel=1e-6)
+    assert metrics.rmst_difference([12, 12], [0, 1], [1, 1], 10).note == "one of the groups is empty"
+
+
+def test_integrated_auc_by_hand_and_as_another_library_weighs_it():
+    time, event, risk = draw()
+    grid = [6.0, 12.0, 24.0]
+    survival = np.array([1.0, *(metrics.survival_at(time, event, t) for t in grid)])
+    areas = [metrics.td_auc(time, event, risk, t) for t in grid]
+    expected = np.sum(areas * -np.diff(survival)) / (1 - survival[-1])
+    assert metrics.integrated_td_auc(time, event, risk, grid) == pytest.approx(expected)
+    counts = np.vstack([np.ones(len(time)), 2 * np.ones(len(time))])
+    np.testing.assert_allclose(metrics.integrated_td_auc(time, event, risk, grid, counts), expected)
+
+
+def test_net_benefit_in_a_resample_is_that_of_the_rows_drawn():
+    time, event, risk = draw()
+    predicted = 1 / (1 + np.exp(-risk))
+    counts = np.random.default_rng(0).multinomial(len(time), np.full(len(time), 1 / len(time)), size=5)
+    values = metrics.net_benefit_at(time, event, predicted, 24, 0.4, counts)
+    gains = metrics.gain_over_all(time, event, predicted, 24, 0.4, counts)
+    for value, gain, count in zip(values, gains, counts, strict=True):
+        rows = np.repeat(np.arange(len(time)), count)
+        table = metrics.net_benefit(time[rows], event[rows], predicted[rows], 24, [0.4]).iloc[0]
+        assert value == pytest.approx(table["net_benefit"])
+        assert gain == pytest.approx(table["net_benefit"] - table["treat_all"])
+
+
+def test_ici_e50_e90_in_a_resample_are_those_of_the_rows_drawn():
+    time, event, risk = draw()
+    lrfs = np.exp(-0.4 * np.exp(risk))
+    together = metrics.ici_e50_e90(time, event, lrfs, 24)
+    errors = metrics.calibration_errors(time, event, lrfs, 24)
+    np.testing.assert_allclose(together, [errors.ici, errors.e50, errors.e90])
+    counts = np.random.default_rng(0).multinomial(len(time), np.full(len(time), 1 / len(time)), size=4)
+    resampled = metrics.ici_e50_e90(time, event, lrfs, 24, counts)
+    np.testing.assert_allclose(resampled[0], metrics.ici(time, event, lrfs, 24, counts))
+    assert (resampled[1] <= resampled[2]).all()
+
+
+def test_observed_over_expected_of_all_follow_up_by_hand():
+    result = metrics.observed_expected_overall([1, 1, 0, 0], np.exp([-1.0, -0.5, -0.3, -0.2]))
+    assert result.value == pytest.approx(2 / 2)
+    assert result.ci_high == pytest.approx(np.exp(1.959964 / np.sqrt(2)), rel=1e-6)
+    assert metrics.observed_expected_overall([0, 0], [0.5, 0.5]).note == "no event"
 
 
 def test_net_benefit_by_hand():

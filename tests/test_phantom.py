@@ -25,6 +25,12 @@ def test_manifest_columns_paths_and_hashes(cohort):
         assert file_sha256(cohort.parent / row.reference_map) == row.reference_map_sha256
 
 
+def test_deaths_told_apart_leave_the_split_as_it_is():
+    event = pd.Series(np.random.default_rng(0).choice([0, 1, 2], 60))
+    told, plain = (draw_split(e, 3, 0.75) for e in (event, (event == 1).astype(int)))
+    assert (told == plain).all() and (told == "validation").sum() == 15
+
+
 def test_images_are_plain_nifti(cohort):
     ct, mask = (nib.load(cohort.parent / "images" / f"RPS-001_{kind}.nii.gz") for kind in ("ct", "mask"))
     assert ct.get_data_dtype() == np.int16 and mask.get_data_dtype() == np.uint8
