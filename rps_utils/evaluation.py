@@ -16,7 +16,7 @@ import pandas as pd
 
 from rps_utils import inference, metrics
 from rps_utils.curves import Estimate, horizon_note
-from rps_utils.scores import KINDS_OF_SPLIT, lrfs_column
+from rps_utils.scores import CUTOFF, KINDS_OF_SPLIT, lrfs_column
 
 METRIC_COLUMNS = [
     *("split", "kind", "model", "metric", "horizon_months", "value", "ci_low", "ci_high", "n", "events", "note"),
@@ -411,7 +411,8 @@ def training_cutoffs(scores: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``model, kind, cutoff, learned_from``. A training kind has its own median; validation takes that of the
-        cross-fitted scores, or of the apparent ones where there are none; empty without training scores.
+        cross-fitted scores, or of the apparent ones where there are none; without training scores that of the
+        table's own column ``cutoff``, learned elsewhere; else it is empty.
     """
     parts = list(slices(scores))
     medians = {(p.model, p.kind): inference.median_cutoff(p.risk).value for p in parts if p.split == "training"}
@@ -419,13 +420,16 @@ def training_cutoffs(scores: pd.DataFrame) -> pd.DataFrame:
     for part in parts:
         sources = [part.kind] if part.split == "training" else ["cross_fitted", "apparent"]
         source = next((s for s in sources if (part.model, s) in medians), "")
-        rows.append((part.model, part.kind, medians.get((part.model, source), np.nan), source))
+        given = part.rows[CUTOFF].max() if CUTOFF in part.rows and part.split == "validation" else np.nan
+        source = source or ("the table" if np.isfinite(given) else "")
+        rows.append((part.model, part.kind, medians.get((part.model, source), given), source))
     return pd.DataFrame(rows, columns=["model", "kind", "cutoff", "learned_from"])
 
 
 def with_groups(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the score rows with ``cutoff`` and ``group`` (high: risk above it), those without one left out."""
-    rows = scores.merge(training_cutoffs(scores), on=["model", "kind"]).dropna(subset="cutoff")
+    rows = scores.drop(columns=CUTOFF, errors="ignore").merge(training_cutoffs(scores), on=["model", "kind"])
+    rows = rows.dropna(subset="cutoff")
     return rows.assign(group=np.where(rows["risk"] > rows["cutoff"], "high", "low"))
 
 
