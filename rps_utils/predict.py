@@ -43,7 +43,7 @@ from rps_utils.manifest import (
 )
 from rps_utils.patches import PatchSettings, make_patches, read_patches
 from rps_utils.scores import CUTOFF, MADE_BY, lrfs_landmarks, ready_made_scores
-from rps_utils.training import one_thread, predict_risk, read_card, read_checkpoint
+from rps_utils.training import ENSEMBLES, one_thread, predict_risk, read_card, read_checkpoint
 
 # Model to the file of its Cox model and of its clinical design, in RUN/models.
 COX_FILES = {
@@ -85,8 +85,6 @@ class FrozenRun:
         Digests of the patches of the training patients.
     crop_spacing, margin_mm : float
         Of the crops for radiomics, mm.
-    ensembles : dict
-        Left-out fold to `Ensemble`; together they score new patients.
     extraction : ExtractionSettings
     radiomics : RadiomicModel
     radiomics_scale : Scale
@@ -106,7 +104,6 @@ class FrozenRun:
     training_patches: set[str]
     crop_spacing: float
     margin_mm: float
-    ensembles: dict[LeftOut, Ensemble]
     extraction: ExtractionSettings
     radiomics: RadiomicModel
     radiomics_scale: Scale
@@ -146,7 +143,6 @@ def load_run(folder: str | Path) -> FrozenRun:
         training_patches=set(map(_digest, patches)),
         crop_spacing=float(images["crop_spacing_mm"]),
         margin_mm=float(images["margin_mm"]),
-        ensembles={s: e for s, e in _ensembles(run, settings).items() if len(s) == 1},
         extraction=ExtractionSettings(**stored["rad_extraction.json"]),
         radiomics=RadiomicModel(**stored["rad_all.json"]),
         radiomics_scale=Scale(**read_json(run / "models" / "rad_scale.json")),
@@ -156,6 +152,7 @@ def load_run(folder: str | Path) -> FrozenRun:
         bounds=_optional(run, "bounds.json") or {},
         likeness=(known := _optional(run, "likeness.json")) and unlike.Reference(**known),
     )
+    read_networks(run, settings)
     _check_features(frozen)
     return frozen
 
@@ -169,15 +166,22 @@ def _optional(run: Path, name: str) -> dict | None:
     return read_json(path) if path.is_file() else None
 
 
-def _ensembles(run: Path, settings: PatchSettings) -> dict[LeftOut, Ensemble]:
-    ensembles = read_ensembles(read_json(run / "models" / "DL_ensembles.json"))
-    files = [file for left_out, ensemble in ensembles.items() if len(left_out) == 1 for file in ensemble.networks]
-    lost = [file for file in files if not (run / "models" / file).is_file()]
-    if lost:
-        raise FileNotFoundError(f"{run}/models: {', '.join(lost)} missing; run notebook 03 again")
-    other = [file for file in files if read_card(run / "models" / file)["preprocessing"] != _plain(settings)]
-    if other:
-        raise ValueError(f"{run}: {other[0]} was trained on patches cut otherwise than patches.npz: run it again")
+def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ensemble]:
+    """Return the ensembles that score new patients: left-out fold to files and scales.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A network is missing, or was trained on patches cut otherwise than `settings` say.
+    """
+    models = Path(run) / "models"
+    stored = read_ensembles(read_json(models / ENSEMBLES))
+    ensembles = {left_out: ensemble for left_out, ensemble in stored.items() if len(left_out) == 1}
+    for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
+        if not (models / file).is_file():
+            raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
+        if read_card(models / file)["preprocessing"] != _plain(settings):
+            raise ValueError(f"{models / file} was trained on patches cut otherwise: run notebooks 01 and 03 again")
     return ensembles
 
 
@@ -284,17 +288,30 @@ def read_new(manifest: str | Path, frozen: FrozenRun, n_jobs: int = 1) -> tuple[
 # ---------------------------------------------------------------- applying the run
 
 
-def network_scores(frozen: FrozenRun, patches: np.ndarray, patients: pd.Index) -> dict[LeftOut, pd.Series]:
-    """Return, for each fold left out, the standardised risk of new patients by its networks."""
-    everyone = torch.from_numpy(patches)
+def network_scores(
+    run: str | Path, patches: np.ndarray, settings: PatchSettings, patients: pd.Index
+) -> dict[LeftOut, pd.Series]:
+    """Return, for each fold left out, the standardised risk of patients by its networks.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    patches : numpy.ndarray, (n, channels, size, size, size)
+        In the order of `patients`.
+    settings : PatchSettings
+        With which they were cut; those of the run.
+    patients : Index
+    """
+    everyone, ensembles = torch.from_numpy(patches), read_networks(run, settings)
 
     def raw(file: str) -> pd.Series:
-        path = frozen.folder / "models" / file
+        path = Path(run) / "models" / file
         orientations = read_card(path)["settings"]["augmentation"]["orientations"]
         return pd.Series(predict_risk(read_checkpoint(path), everyone, orientations), patients)
 
     with one_thread():
-        return {s: e.score({file: raw(file) for file in e.networks}) for s, e in frozen.ensembles.items()}
+        return {s: e.score({file: raw(file) for file in e.networks}) for s, e in ensembles.items()}
 
 
 def refuse_training_patients(frozen: FrozenRun, patches: np.ndarray, patients: pd.Index) -> None:
@@ -401,7 +418,7 @@ def predict(
     refuse_training_patients(frozen, patches, patients)
     facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, frozen.margin_mm, n_jobs, progress)
     features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs, progress)
-    networks = network_scores(frozen, patches, patients)
+    networks = network_scores(run, patches, settings, patients)
     rows = score_table(frozen, table, networks, features.set_index("patient_id"))
     rows = with_doubt(frozen, rows, networks, unlike.summarise(patches, settings, facts))
     rows = rows[[c for c in rows if c != MADE_BY] + [MADE_BY]]

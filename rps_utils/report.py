@@ -256,6 +256,13 @@ SECTIONS = [
         "The paper's numbers, from its abstract, beside those of this run.",
         ("paper",),
     ),
+    Section(
+        "16",
+        "Doubt",
+        "How far the networks disagree about a patient, how long a patient stays free of recurrence with a stated "
+        "probability, and who is unlike the training patients.",
+        ("doubt",),
+    ),
 ]
 LONGEST_TABLE = 200
 

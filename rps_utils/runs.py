@@ -91,7 +91,7 @@ STEPS = [
     Step(
         "03_deep_learning",
         ("cohort.csv", "patches.npz"),
-        ("scores/DL.csv", "scores/DL_nested.csv", "ledger/DL.json"),
+        ("scores/DL.csv", "scores/DL_nested.csv", "scores/DL_networks.csv", "ledger/DL.json"),
         heavy=True,
     ),
     Step(
@@ -120,6 +120,11 @@ STEPS = [
         ("metrics.csv", "tables/paper_and_run.csv"),
     ),
     Step("13_claim_tested", (), ("tables/claim.csv",)),
+    Step(
+        "16_doubt",
+        ("cohort.csv", "patches.npz", "tables/images.csv", "scores.csv", "scores/DL_networks.csv"),
+        ("models/bounds.json", "models/likeness.json", "tables/doubt_coverage.csv", "ledger/doubt.json"),
+    ),
 ]
 
 
