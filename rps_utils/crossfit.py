@@ -190,7 +190,7 @@ def _mean_placed(raw: Mapping[str, pd.Series], networks: Mapping[str, Scale]) ->
 
 
 def read_ensembles(stored: Sequence[Mapping]) -> dict[LeftOut, Ensemble]:
-    """Read back a JSON list of ``asdict(ensemble)``."""
+    """Return ensembles by left-out set, from a list of ``asdict(ensemble)``."""
     return {
         tuple(e["left_out"]): Ensemble(
             tuple(e["left_out"]), {file: Scale(*s) for file, s in e["networks"].items()}, Scale(*e["scale"])

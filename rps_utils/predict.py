@@ -175,7 +175,7 @@ def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ens
         A network is missing, or was trained on patches cut otherwise than `settings` say.
     """
     models = Path(run) / "models"
-    stored = read_ensembles(read_json(models / ENSEMBLES))
+    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
     ensembles = {left_out: ensemble for left_out, ensemble in stored.items() if len(left_out) == 1}
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
         if not (models / file).is_file():

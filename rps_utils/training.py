@@ -325,7 +325,7 @@ def fit_fold_networks(
         if progress:
             progress(f"{done} of {len(tasks)} networks: {task.path.stem} {state}")
     ensembles = [learn_ensemble(s, raw[s], learning_patients(cohort, s)) for s in left_out_sets]
-    write_json([asdict(ensemble) for ensemble in ensembles], Path(models_dir) / ENSEMBLES)
+    write_json({"ensembles": [asdict(ensemble) for ensemble in ensembles]}, Path(models_dir) / ENSEMBLES)
     return {ensemble.left_out: ensemble.score(raw[ensemble.left_out]) for ensemble in ensembles}
 
 
