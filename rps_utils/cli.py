@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _describe_phantom(commands)
     _describe_run(commands)
     _describe_evaluate(commands)
+    _describe_predict(commands)
     _describe_study(commands)
     _describe_ingest(commands)
     _describe_public(commands)
@@ -119,6 +120,16 @@ def _describe_evaluate(commands) -> None:  # noqa: ANN001
     evaluate.add_argument("--landmarks", type=float, nargs="+", default=[12, 36, 60], help="in the unit of the times")
     evaluate.add_argument("--tau", type=float, default=None, help="truncation time of Uno's C (default: last landmark)")
     _parameter_options(evaluate)
+
+
+def _describe_predict(commands) -> None:  # noqa: ANN001
+    predict = _command(
+        commands, "predict", predict_command, "score new patients with a finished run, refitting nothing"
+    )
+    predict.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    predict.add_argument("--manifest", type=Path, required=True, help="new patients; outcomes may be absent")
+    predict.add_argument("--out", type=Path, required=True, metavar="SCORES.csv")
+    predict.add_argument("--cores", type=int, default=os.cpu_count())
 
 
 def _describe_study(commands) -> None:  # noqa: ANN001
@@ -331,6 +342,19 @@ def evaluate_command(asked: argparse.Namespace) -> int:
     if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
         write_csv(scores, asked.out / "scores.csv")
     return _bring_up_to_date(asked, runs.EVALUATION, parameters)
+
+
+def predict_command(asked: argparse.Namespace) -> int:
+    """Score new patients."""
+    from rps_utils.predict import predict
+
+    rows = predict(asked.run, asked.manifest, asked.out, asked.cores)
+    patients = rows.drop_duplicates("patient_id")
+    print(f"{len(patients)} patients scored by {', '.join(rows['model'].unique())}: {asked.out}")
+    if "unlike" in rows:
+        flagged = list(patients.loc[patients["unlike"], "patient_id"])
+        print(f"{len(flagged)} unlike the training patients{': ' * bool(flagged)}{', '.join(flagged)}")
+    return 0
 
 
 def replicates_command(asked: argparse.Namespace) -> int:

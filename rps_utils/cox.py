@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,14 @@ class Design:
         Categorical column to the levels that have a term; the first is the reference.
     modes : dict
         Categorical column to its most frequent training level, which fills a missing value.
+    seen : dict
+        Categorical column to every level that a training patient had.
     """
 
     medians: dict[str, float]
     levels: dict[str, list[str]]
     modes: dict[str, str]
+    seen: dict[str, list[str]] = field(default_factory=dict)
 
     def matrix(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the terms of `rows` (patients x terms), indexed by ``patient_id``.
@@ -86,6 +89,7 @@ def learn_design(training: pd.DataFrame, columns: Sequence[str], minimum_per_lev
         medians={c: float(training[c].median()) for c in numeric},
         levels={c: sorted(n.index[n >= minimum_per_level]) or [n.index[0]] for c, n in words.items()},
         modes={c: min(n.index[n == n.max()]) for c, n in words.items()},
+        seen={c: sorted(n.index) for c, n in words.items()},
     )
 
 
@@ -120,17 +124,20 @@ class CoxModel:
 
         A landmark beyond the training follow-up is left empty: nothing was observed there to predict from.
         """
-        survival = np.exp(-np.exp(self.risk(matrix).to_numpy())[:, None] * self._hazard_at(landmarks)[None, :])
+        at = np.where(np.asarray(landmarks) > self.times[-1], np.nan, self._baseline(landmarks))
+        survival = np.exp(-np.exp(self.risk(matrix).to_numpy())[:, None] * at[None, :])
         return pd.DataFrame(survival, index=matrix.index, columns=[lrfs_column(t) for t in landmarks])
 
-    def lrfs_at_own_time(self, matrix: pd.DataFrame, months: Sequence[float]) -> np.ndarray:
-        """Return the LRFS predicted for each patient at the patient's own time; empty beyond training follow-up."""
-        return np.exp(-np.exp(self.risk(matrix).to_numpy()) * self._hazard_at(months))
+    def lrfs_at(self, matrix: pd.DataFrame, months: pd.Series) -> pd.Series:
+        """Return each patient's predicted LRFS at a time of the patient's own, both by ``patient_id``.
 
-    def _hazard_at(self, months: Sequence[float]) -> np.ndarray:
+        Beyond the training follow-up it stays at its last value: there it is the most that can be said.
+        """
+        return np.exp(-np.exp(self.risk(matrix)) * self._baseline(months[matrix.index]))
+
+    def _baseline(self, months: Sequence[float]) -> np.ndarray:
         place = np.searchsorted(self.times, months, side="right") - 1
-        hazard = np.where(place < 0, 0.0, np.asarray(self.cumulative_hazard)[place])
-        return np.where(np.asarray(months) > self.times[-1], np.nan, hazard)
+        return np.where(place < 0, 0.0, np.asarray(self.cumulative_hazard)[place])
 
     def as_dict(self) -> dict:
         """Return the model as a dictionary of plain numbers, ready for JSON; ``CoxModel(**d)`` reads it back."""

@@ -119,8 +119,26 @@ def learning_patients(cohort: pd.DataFrame, left_out: LeftOut) -> pd.Index:
     return pd.Index(cohort.loc[learns, "patient_id"])
 
 
-def standardise(raw: pd.Series, learned_from: pd.Index) -> pd.Series:
-    """Centre and scale raw risks of one model by the patients it learned from.
+class Scale(NamedTuple):
+    """Mean and (population) SD of the raw risks of one model in the patients it learned from."""
+
+    mean: float
+    sd: float
+
+    def apply(self, raw: pd.Series) -> pd.Series:
+        """Return raw risks of the same model, of anybody, in SD from the mean of those it learned from."""
+        return (raw - self.mean) / self.sd
+
+
+def learned_scale(raw: pd.Series, learned_from: pd.Index) -> Scale:
+    """Return location and scale of the raw risks of one model; kept with the model, they place new patients.
+
+    Parameters
+    ----------
+    raw : Series
+        Raw risk of one model by ``patient_id``.
+    learned_from : Index
+        Patients it learned from.
 
     Raises
     ------
@@ -134,7 +152,54 @@ def standardise(raw: pd.Series, learned_from: pd.Index) -> pd.Series:
     mean, spread = raw[learned_from].mean(), raw[learned_from].std(ddof=0)
     if not spread > 1e-12 * max(1.0, abs(mean)):
         raise ValueError("a model gave every patient it learned from the same risk: it has learned nothing to rank by")
-    return (raw - mean) / spread
+    return Scale(float(mean), float(spread))
+
+
+def standardise(raw: pd.Series, learned_from: pd.Index) -> pd.Series:
+    """Centre and scale raw risks of one model by the patients it learned from; see `learned_scale`."""
+    return learned_scale(raw, learned_from).apply(raw)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """How the networks of one left-out set become one score: plain numbers, kept beside the networks.
+
+    Attributes
+    ----------
+    left_out : tuple of int
+    networks : dict of str to Scale
+        File of a network to the scale of its raw risks.
+    scale : Scale
+        Of the mean of the networks.
+    """
+
+    left_out: LeftOut
+    networks: dict[str, Scale]
+    scale: Scale
+
+    def score(self, raw: Mapping[str, pd.Series]) -> pd.Series:
+        """Return the standardised risk of patients, given the raw risk by each network (file to Series)."""
+        return self.scale.apply(_mean_placed(raw, self.networks))
+
+
+def learn_ensemble(left_out: LeftOut, raw: Mapping[str, pd.Series], learned_from: pd.Index) -> Ensemble:
+    """Learn the scales of networks that share a left-out set, and of their mean, from the patients they saw."""
+    networks = {file: learned_scale(raw[file], learned_from) for file in sorted(raw)}
+    return Ensemble(left_out, networks, learned_scale(_mean_placed(raw, networks), learned_from))
+
+
+def _mean_placed(raw: Mapping[str, pd.Series], networks: Mapping[str, Scale]) -> pd.Series:
+    return pd.concat([networks[file].apply(raw[file]) for file in sorted(networks)], axis=1).mean(axis=1)
+
+
+def read_ensembles(stored: Sequence[Mapping]) -> dict[LeftOut, Ensemble]:
+    """Return ensembles by left-out set, from a list of ``asdict(ensemble)``."""
+    return {
+        tuple(e["left_out"]): Ensemble(
+            tuple(e["left_out"]), {file: Scale(*s) for file, s in e["networks"].items()}, Scale(*e["scale"])
+        )
+        for e in stored
+    }
 
 
 def score_left_out(
@@ -190,15 +255,35 @@ def assemble(cohort: pd.DataFrame, scores: Mapping[LeftOut, pd.Series], model: s
     used = {
         "apparent": _each(fold.index, lambda i: [(k,) for k in folds if k != fold[i]], () in scores),
         "cross_fitted": _each(fold.index, lambda i: [(fold[i],)]),
-        "validation": _each(new, lambda _: [(k,) for k in folds], () in scores),
         **{k: _each(fold[fold != k].index, lambda i, k=k: [tuple(sorted((k, fold[i])))]) for k in folds},
     }
     made = {kind: _score_by(scores, sets, model) for kind, sets in used.items()}
+    made["validation"] = score_new(scores, new, model)
     return FittedScores(
         *(made[kind].risk for kind in ("apparent", "cross_fitted", "validation")),
         nested={k: made[k].risk for k in folds},
         made_by={kind: score.made_by for kind, score in made.items()},
     )
+
+
+def score_new(scores: Mapping[LeftOut, pd.Series], patients: pd.Index, model: str = "image model") -> MadeScore:
+    """Score patients whom no model saw.
+
+    Parameters
+    ----------
+    scores : mapping
+        Left-out set to standardised risk of these patients.
+    patients : Index
+    model : str
+        Name of the family.
+
+    Returns
+    -------
+    MadeScore
+        By the model of all training patients where there is one, else the mean over the fold models.
+    """
+    singles = sorted(left_out for left_out in scores if len(left_out) == 1)
+    return _score_by(scores, _each(patients, lambda _: singles, () in scores), model)
 
 
 def _each(patients: pd.Index, choose: Callable[[str], list[LeftOut]], whole: bool = False) -> pd.Series:

@@ -94,7 +94,8 @@ def cox_scores(
     -------
     scores : DataFrame
         Rows of kinds apparent, cross_fitted and validation. ``risk`` is the linear predictor, or the image
-        score itself where no clinical column enters.
+        score itself where no clinical column enters; ``lrfs_own_time`` the predicted LRFS at the patient's own
+        last time, from which `rps_utils.conformal` learns.
     model : CoxModel
         Fitted in all training patients.
     """
@@ -106,13 +107,13 @@ def cox_scores(
     in_sample, kind = everyone, "cross_fitted"
     if image and not plan.columns:
         in_sample, kind = _fit(plan, None, training, image.part("apparent"), learned), "apparent"
-    parts = [_judge(in_sample, "apparent", training, image and image.part(kind), landmarks)]
+    parts = [judge(in_sample, "apparent", training, image and image.part(kind), landmarks)]
     for fold in sorted(training["fold"].astype(int).unique()):
         learners = training[training["patient_id"].isin(learning_patients(cohort, (int(fold),)))]
         fitted = _fit(plan, (int(fold),), learners, image and image.part(int(fold)), learned)
         held_out = training[training["fold"] == fold]
-        parts.append(_judge(fitted, "cross_fitted", held_out, image and image.part("cross_fitted"), landmarks))
-    parts.append(_judge(everyone, "validation", validation, image and image.part("validation"), landmarks))
+        parts.append(judge(fitted, "cross_fitted", held_out, image and image.part("cross_fitted"), landmarks))
+    parts.append(judge(everyone, "validation", validation, image and image.part("validation"), landmarks))
     return pd.concat(parts, ignore_index=True), everyone.model
 
 
@@ -136,17 +137,38 @@ def _fit(
     return fitted
 
 
-def _judge(
+def judge(
     fitted: FittedFusion, kind: str, rows: pd.DataFrame, score: MadeScore | None, landmarks: Sequence[float]
 ) -> pd.DataFrame:
+    """Return the score rows of patients under a fitted design and Cox model; nothing is learned from them.
+
+    Parameters
+    ----------
+    fitted : FittedFusion
+    kind : str
+        Of the rows.
+    rows : DataFrame
+        ``patient_id, split, time_months, event`` and the clinical columns of the plan.
+    score : MadeScore or None
+        Image score of these patients.
+    landmarks : sequence of float
+        Months.
+    """
     matrix = _terms(fitted.design, rows, score and score.risk)
     risk = fitted.model.risk(matrix) if fitted.plan.columns else matrix["image_score"]
     names = pd.Series(fitted.name, matrix.index)
     if score:
         names = score.made_by[matrix.index] + "+" + names
-    lrfs = fitted.model.lrfs(matrix, landmarks)
-    lrfs[OWN_TIME] = fitted.model.lrfs_at_own_time(matrix, rows["time_months"])
+    own = fitted.model.lrfs_at(matrix, rows.set_index("patient_id")["time_months"])
+    lrfs = fitted.model.lrfs(matrix, landmarks).assign(**{OWN_TIME: own})
     return score_rows(rows, fitted.plan.model, kind, risk, lrfs, names)
+
+
+def log_hazard(model: CoxModel, rows: pd.DataFrame) -> pd.Series:
+    """Return the linear predictor behind score rows, whose risk is the image score where nothing else enters."""
+    if model.terms != ["image_score"]:
+        return rows["risk"]
+    return model.risk(rows[["risk"]].rename(columns={"risk": "image_score"}))
 
 
 FUSED = {"Clinical": "", "DLCM": "DL", "RSCM": "Rad"}  # model to the image model whose score it takes

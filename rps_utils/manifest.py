@@ -21,7 +21,8 @@ from joblib import Parallel, delayed
 
 from rps_utils.files import file_sha256
 
-REQUIRED = ("patient_id", "image", "mask", "time_months", "event")
+OUTCOME = ("time_months", "event")
+REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
 OPTIONAL_FILES = ("reference_map",)
 FILES = ("image", "mask", *OPTIONAL_FILES)
 HASHES = {f"{column}_sha256": column for column in FILES}
@@ -144,8 +145,14 @@ def _typed_column(column: str, cells: pd.Series) -> pd.Series:
     return given.astype(float).astype(int) if column == "event" else given.astype(float)
 
 
-def read_cells(path: str | Path) -> tuple[pd.DataFrame, list[Problem]]:
+def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list[Problem]]:
     """Read a manifest as text.
+
+    Parameters
+    ----------
+    path : str or Path
+    learn : bool
+        See `check_manifest`.
 
     Returns
     -------
@@ -165,7 +172,7 @@ def read_cells(path: str | Path) -> tuple[pd.DataFrame, list[Problem]]:
     if len(lines) < 2:
         return pd.DataFrame(), [_of_table("file", path.name, "a header and one row a patient", "add the patients")]
     header = [name.strip() for name in lines[0][1]]
-    problems = [*_header_problems(header), *_length_problems(lines[1:], len(header))]
+    problems = [*_header_problems(header, learn), *_length_problems(lines[1:], len(header))]
     sound = {line: row for line, row in lines[1:] if len(row) == len(header)}
     cells = pd.DataFrame.from_dict(sound, orient="index", columns=header)
     return (cells if problems else cells.apply(lambda column: column.str.strip())), problems
@@ -175,12 +182,13 @@ def _of_table(column: str, value: str, allowed: str, remedy: str) -> Problem:
     return Problem(None, "", column, value, allowed, remedy)
 
 
-def _header_problems(header: list[str]) -> Iterator[Problem]:
+def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
     if len(header) == 1 and re.search(r"[;\t]", header[0]):
         yield _of_table("header", header[0], "columns separated by commas", "export with a comma as separator")
         return
+    outcome_free = not learn and not set(OUTCOME) & set(header)
     for column in REQUIRED:
-        if column not in header:
+        if column not in header and not (outcome_free and column in OUTCOME):
             yield _of_table(column, "no such column", f"the columns {', '.join(REQUIRED)}", "add it to the header")
     for column in sorted({c for c in header if header.count(c) > 1}):
         yield _of_table(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
@@ -244,7 +252,7 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
 
 
-def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "") -> list[Problem]:
+def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "", learn: bool = True) -> list[Problem]:
     """List the faults of a manifest that show without opening a file.
 
     Parameters
@@ -255,19 +263,21 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
         Number of folds planned: training must hold an event and three patients for each.
     split_by : str
         Column whose values are to be the folds, such as ``centre``, in place of `folds` drawn ones.
+    learn : bool
+        See `check_manifest`.
     """
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
         *_patient_problems(cells),
-        *_cell_problems(cells, "time_months", _time_fault),
-        *_cell_problems(cells, "event", _event_fault),
+        *(_cell_problems(cells, "time_months", _time_fault) if "time_months" in cells else ()),
+        *(_cell_problems(cells, "event", _event_fault) if "event" in cells else ()),
         *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
         *(_kind_problems(cells) if DATA_KIND in cells else ()),
         *(p for c in ready_made for p in _cell_problems(cells, c, _number_fault)),
         *(p for c in HASHES if c in cells for p in _cell_problems(_given(cells, c), c, _hash_fault)),
-        *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c)),
+        *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c, learn)),
     ]
-    if found:
+    if found or not learn:
         return sorted(found, key=_line)
     groups = _group_problems(cells, split_by) if split_by else ()
     return [*_size_problems(cells, None if split_by else folds), *groups]
@@ -353,9 +363,11 @@ def _hash_fault(text: str) -> tuple[str, str] | None:
     return "64 hexadecimal digits, lower case", "write the file's SHA-256, or remove the column"
 
 
-def _clinical_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
+def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterator[Problem]:
     """Refuse text in a column of numbers; a column without a majority of numbers is a category."""
     given = cells.loc[~is_missing(cells[column]), column]
+    if given.empty and not learn:
+        return
     if given.empty:
         yield _of_table(column, "no value at all", "a value in some rows", "remove the column")
         return
@@ -656,7 +668,12 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
 
 
 def check_manifest(
-    path: str | Path, folds: int | None = None, n_jobs: int = 1, voxels: bool = True, split_by: str = ""
+    path: str | Path,
+    folds: int | None = None,
+    n_jobs: int = 1,
+    voxels: bool = True,
+    split_by: str = "",
+    learn: bool = True,
 ) -> list[Problem]:
     """List everything that is wrong with a manifest and with the files it names. Nothing is written.
 
@@ -672,6 +689,9 @@ def check_manifest(
         False stops after the headers: a second instead of a tenth of a second a patient.
     split_by : str
         Column whose values are to be the folds.
+    learn : bool
+        False where a finished model is applied: nobody has to be numerous, a clinical column may be empty, and
+        ``time_months`` and ``event`` may both be absent.
 
     Returns
     -------
@@ -683,11 +703,11 @@ def check_manifest(
     FileNotFoundError
         There is no such manifest.
     """
-    cells, problems = read_cells(path)
+    cells, problems = read_cells(path, learn)
     if problems:
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    wrong_cells = check_cells(cells, folds, split_by=split_by)
+    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
     return sorted([*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs, voxels)], key=_line)
 
 

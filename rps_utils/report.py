@@ -294,6 +294,13 @@ SECTIONS = [
         "move the disease.",
         ("explanation_",),
     ),
+    Section(
+        "16",
+        "Doubt",
+        "How far the networks disagree about a patient, how long a patient stays free of recurrence with a stated "
+        "probability, and who is unlike the training patients.",
+        ("doubt",),
+    ),
 ]
 LONGEST_TABLE = 200
 

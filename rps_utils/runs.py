@@ -91,7 +91,7 @@ STEPS = [
     Step(
         "03_deep_learning",
         ("cohort.csv", "patches.npz"),
-        ("scores/DL.csv", "scores/DL_nested.csv", "ledger/DL.json"),
+        ("scores/DL.csv", "scores/DL_nested.csv", "scores/DL_networks.csv", "ledger/DL.json"),
         heavy=True,
     ),
     Step(
@@ -134,6 +134,11 @@ STEPS = [
         ("cohort.csv", "patches.npz", "references.npz", "scores/DL.csv"),
         ("tables/explanation_parts.csv", "tables/explanation_failures.csv"),
         heavy=True,
+    ),
+    Step(
+        "16_doubt",
+        ("cohort.csv", "patches.npz", "tables/images.csv", "scores.csv", "scores/DL_networks.csv"),
+        ("models/bounds.json", "models/likeness.json", "tables/doubt_coverage.csv", "ledger/doubt.json"),
     ),
     Step("17_bug_hunt", (), ("tables/bug_hunt.csv",)),
 ]

@@ -143,7 +143,7 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    return [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores)]
+    return [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
@@ -201,6 +201,16 @@ def _patient_faults(scores: pd.DataFrame) -> list[str]:
                 f"patient {values.idxmax()} has {values.max()} different values of {column}: a patient has one"
             )
     return faults
+
+
+def _cutoff_faults(scores: pd.DataFrame) -> list[str]:
+    if CUTOFF not in scores:
+        return []
+    values = pd.to_numeric(scores[CUTOFF], errors="coerce")
+    unread = scores[CUTOFF].notna() & ~np.isfinite(values)
+    found = values.groupby(scores["model"]).nunique()
+    several = [f"model {m} has {n} different values of {CUTOFF}: a model has one" for m, n in found.items() if n > 1]
+    return ([_fault(scores, CUTOFF, unread, "empty, or a finite number")] if unread.any() else []) + several
 
 
 def merge_scores(paths: Sequence[str | Path]) -> pd.DataFrame:

@@ -25,9 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rps_utils.augmentation import Augmentation, augment, legal_orientations, orient
-from rps_utils.crossfit import LeftOut, learning_patients, standardise
+from rps_utils.crossfit import LeftOut, learn_ensemble, learning_patients
 from rps_utils.files import whole_file, write_json
 from rps_utils.networks import build_network
+
+ENSEMBLES = "DL_ensembles.json"
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,8 @@ def fit_fold_networks(
         From `rps_utils.crossfit.leave_out_sets`.
     settings : TrainingSettings
     models_dir : path
-        Gets ``DL_<folds>_<number>.safetensors`` and a card of the same name in JSON.
+        Gets ``DL_<folds>_<number>.safetensors`` and a card of the same name in JSON, and `ENSEMBLES`: the scales
+        that put a patient's raw risks side by side.
     n_jobs : int
         Processes, one thread each.
     progress : callable, optional
@@ -313,23 +316,17 @@ def fit_fold_networks(
         for left_out in left_out_sets
         for number in range(settings.seeds_per_fold)
     ]
-    results: dict[tuple[LeftOut, int], pd.Series] = {}
+    raw: dict[LeftOut, dict[str, pd.Series]] = {left_out: {} for left_out in left_out_sets}
     work = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         delayed(train_or_read)(patches, cohort, task) for task in tasks
     )
     for done, (task, risk, state) in enumerate(work, start=1):
-        results[task.left_out, task.seed] = risk
+        raw[task.left_out][task.path.name] = risk
         if progress:
             progress(f"{done} of {len(tasks)} networks: {task.path.stem} {state}")
-    return {left_out: _mean_over_seeds(results, cohort, left_out) for left_out in left_out_sets}
-
-
-def _mean_over_seeds(
-    results: dict[tuple[LeftOut, int], pd.Series], cohort: pd.DataFrame, left_out: LeftOut
-) -> pd.Series:
-    # Sorted by seed: networks finish in any order, and a sum of floats depends on its order.
-    risks = [results[key] for key in sorted(results, key=lambda key: key[1]) if key[0] == left_out]
-    return standardise(pd.concat(risks, axis=1).mean(axis=1), learning_patients(cohort, left_out))
+    ensembles = [learn_ensemble(s, raw[s], learning_patients(cohort, s)) for s in left_out_sets]
+    write_json({"ensembles": [asdict(ensemble) for ensemble in ensembles]}, Path(models_dir) / ENSEMBLES)
+    return {ensemble.left_out: ensemble.score(raw[ensemble.left_out]) for ensemble in ensembles}
 
 
 def _new_task(
@@ -370,7 +367,7 @@ def _sha256(*parts: bytes) -> str:
 
 
 def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tuple[Task, pd.Series, str]:
-    """Train the network of a task, or read it if its checkpoint is there; return standardised risks.
+    """Train the network of a task, or read it if its checkpoint is there; return raw risks.
 
     Returns
     -------
@@ -391,7 +388,7 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
             write_checkpoint(network, {**task.card, "losses": losses}, task.path)
             state = "trained"
         raw = predict_risk(network, everyone, task.settings.augmentation.orientations)
-    return task, standardise(pd.Series(raw, pd.Index(cohort["patient_id"])), learning), state
+    return task, pd.Series(raw, pd.Index(cohort["patient_id"])), state
 
 
 def _read_only_tensor(array: np.ndarray) -> Tensor:

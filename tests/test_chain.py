@@ -12,6 +12,7 @@ from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
 from rps_utils import runs
+from rps_utils.evaluation import training_cutoffs
 from rps_utils.files import read_csv, read_json
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 
@@ -115,6 +116,51 @@ def test_the_record_of_the_run_is_complete(run):
 
 def test_nobody_was_judged_by_a_model_that_had_seen_the_patient(run):
     assert "nothing that is recorded saw a patient it judged" in rps("audit", run)
+
+
+@pytest.fixture(scope="module")
+def predicted(run, manifest, tmp_path_factory):
+    """The run applied to its own validation patients among three of another seed, and to one of them alone."""
+    folder, out = manifest.parent, tmp_path_factory.mktemp("predicted")
+    rps("phantom", folder / "other", "--patients", 3, "--seed", 12, "--manifest", folder / "strangers.csv")
+    own, others = (pd.read_csv(folder / name, dtype=str) for name in ("data_manifest.csv", "strangers.csv"))
+    mine = own[own["split"] == "validation"]
+    pd.concat([others.assign(patient_id="X-" + others["patient_id"]), mine]).to_csv(folder / "new.csv", index=False)
+    mine.head(1).drop(columns=["split", "time_months", "event"]).to_csv(folder / "one.csv", index=False)
+    said = rps("predict", run, "--manifest", folder / "new.csv", "--out", out / "new.csv")
+    assert "unlike the training patients" in said
+    rps("predict", run, "--manifest", folder / "one.csv", "--out", out / "one.csv")
+    return out
+
+
+@pytest.mark.parametrize("name", ["new.csv", "one.csv"], ids=["among others", "alone, without outcome"])
+def test_a_frozen_run_gives_its_validation_patients_the_same_scores(run, predicted, name):
+    before = read_scores(run / "scores.csv").query("kind == 'validation'").set_index(["model", "patient_id"])
+    again = read_csv(predicted / name).set_index(["model", "patient_id"])
+    again = again[again.index.isin(before.index)]
+    assert set(again.index.levels[0]) == MODELS
+    assert name == "one.csv" or len(again) == len(before)
+    for column in ("risk", "lrfs_12", "lrfs_36", "lrfs_60"):
+        np.testing.assert_allclose(again[column], before.loc[again.index, column], rtol=0, atol=1e-6)
+    assert (again["made_by"] == before.loc[again.index, "made_by"]).all()
+
+
+def test_predicted_scores_can_be_evaluated_by_the_cut_offs_of_the_run(run, predicted):
+    scores = read_scores(predicted / "new.csv")
+    assert scores["distance"].notna().all() and scores["unlike"].dtype == bool
+    frozen = read_csv(run / "tables" / "risk_groups_cutoffs.csv").query("kind == 'validation'")
+    brought = training_cutoffs(scores).set_index("model")["cutoff"]
+    assert brought.to_dict() == pytest.approx(frozen.set_index("model")["cutoff"].to_dict())
+    assert "time_months" not in read_csv(predicted / "one.csv")
+
+
+def test_training_patients_are_not_predicted_under_another_name(run, manifest, tmp_path):
+    own = pd.read_csv(manifest, dtype=str)
+    renamed = own[own["split"] == "training"].head(2).assign(patient_id=["N-1", "N-2"], split="validation")
+    renamed.to_csv(manifest.parent / "renamed.csv", index=False)
+    wanted = ["--manifest", manifest.parent / "renamed.csv", "--out", tmp_path / "never.csv"]
+    assert "2 patients have images that" in rps("predict", run, *wanted, expect=1)
+    assert not (tmp_path / "never.csv").exists()
 
 
 def test_running_again_finds_nothing_to_do(run, manifest):

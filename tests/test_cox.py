@@ -147,7 +147,6 @@ def test_few_events_for_the_terms_are_warned_of(cohort):
 def test_lrfs_at_the_own_time_is_that_of_the_curve(cohort):
     matrix = cohort.set_index("patient_id")[["signal"]]
     model = cox.fit_cox(matrix, cohort)
-    own = model.lrfs_at_own_time(matrix.iloc[:3], [12.0, 36.0, 9999.0])
-    curve = model.lrfs(matrix.iloc[:3], [12, 36])
-    np.testing.assert_allclose(own[:2], [curve.iloc[0, 0], curve.iloc[1, 1]])
-    assert np.isnan(own[2])
+    own = model.lrfs_at(matrix.iloc[:3], pd.Series([9999.0, 36.0, 12.0], matrix.index[[2, 1, 0]]))
+    curve = model.lrfs(matrix.iloc[:3], [12, 36, model.times[-1]])
+    np.testing.assert_allclose(own, [curve.iloc[0, 0], curve.iloc[1, 1], curve.iloc[2, 2]])
