@@ -302,18 +302,19 @@ def audit_command(asked: argparse.Namespace) -> int:
 
 def run_command(asked: argparse.Namespace) -> int:
     """Run the whole chain on a cohort."""
-    from rps_utils.manifest import check_manifest, format_problems
+    from rps_utils.manifest import check_manifest, format_problems, lacking_columns
 
     parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(asked.manifest.resolve())})
     if asked.manifest.resolve() == DEFAULT_MANIFEST:
         parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
+    problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
     if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
         planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
-        problems = check_manifest(manifest, n_jobs=asked.cores, **planned)
-        if problems:
-            print(format_problems(problems), file=sys.stderr)
-            return 1
+        problems += check_manifest(manifest, n_jobs=asked.cores, **planned)
+    if problems:
+        print(format_problems(problems), file=sys.stderr)
+        return 1
     return _bring_up_to_date(asked, runs.STEPS, parameters)
 
 

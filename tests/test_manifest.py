@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rps_utils import cli
 from rps_utils.manifest import (
     ManifestError,
     check_manifest,
     clinical_columns,
     format_problems,
     image_files,
+    lacking_columns,
     read_manifest,
 )
 
@@ -447,6 +449,16 @@ def test_death_without_recurrence_passes_the_door(cohort):
     edit(cohort, 4, "event", "2")
     assert problems(cohort) == []
     assert read_manifest(cohort / "data_manifest.csv")["event"].tolist()[4] == 2
+
+
+def test_columns_that_the_models_want_are_asked_for_before_any_work(cohort, capsys):
+    (lacking,) = lacking_columns(cohort / "data_manifest.csv", ["age", "smoking"])
+    assert (lacking.column, lacking.value) == ("smoking", "no such column") and "age" in lacking.allowed
+    with pytest.raises(SystemExit) as stopped:
+        wanted = ["--out", str(cohort / "run"), "-p", "clinical_columns=['age','smoking']"]
+        cli.main(["run", "--manifest", str(cohort / "data_manifest.csv"), *wanted])
+    assert stopped.value.code == 1 and not (cohort / "run").exists()
+    assert "-p clinical_columns" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- reference maps
