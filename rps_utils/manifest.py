@@ -256,7 +256,7 @@ def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
     """List the clinical columns that models are to use and a manifest does not have; nothing if it cannot be read."""
     cells, unreadable = read_cells(path)
     there = clinical_columns(cells.columns)
-    allowed, remedy = f"columns of the manifest: {', '.join(there)}", "add it, or name others: -p clinical_columns=[...]"
+    allowed, remedy = f"the manifest has {', '.join(there)}", "add it, or name others: -p clinical_columns=[...]"
     absent = [] if unreadable else [column for column in wanted if column not in there]
     return [_of_table(column, "no such column", allowed, remedy) for column in absent]
 
