@@ -94,7 +94,7 @@ def cox_scores(
     -------
     scores : DataFrame
         Rows of kinds apparent, cross_fitted and validation. ``risk`` is the linear predictor, or the image
-        score itself where no clinical column enters; ``lrfs_own_time`` the predicted LRFS at the patient's own
+        score itself where no clinical column enters; ``lrfs_own`` the predicted LRFS at the patient's own
         last time, from which `rps_utils.conformal` learns.
     model : CoxModel
         Fitted in all training patients.

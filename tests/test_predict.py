@@ -88,7 +88,7 @@ def test_validation_patients_get_the_rows_of_the_run(cohort, run, patients):
     rows = cohort[cohort["split"] == "validation"].head(patients)
     again = scored(run, rows).set_index(["model", "patient_id"])
     before = run[1].query("kind == 'validation'").set_index(["model", "patient_id"]).loc[again.index]
-    columns = ["risk", "lrfs_12", "lrfs_36", "lrfs_own_time"]
+    columns = ["risk", "lrfs_12", "lrfs_36", "lrfs_own"]
     np.testing.assert_allclose(again[columns], before[columns], rtol=0, atol=1e-12)
     assert (again["made_by"] == before["made_by"]).all()
 
