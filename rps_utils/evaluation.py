@@ -376,7 +376,7 @@ def calibration_rows(
         intervals, and a note where fewer than ten patients are still at risk. The ``calibration_slope`` belongs to
         log(-log LRFS) at the last landmark with predictions within (0, 1); in a proportional-hazards model that is
         the linear predictor plus a constant, so any landmark gives the same. ``observed_expected_overall`` and
-        ``d_calibration_p`` need the column ``lrfs_own_time``.
+        ``d_calibration_p`` need the column ``lrfs_own``.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):

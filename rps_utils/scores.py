@@ -15,7 +15,7 @@ COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
 READY_MADE = "risk_"
 MADE_BY = "made_by"
-OWN_TIME = "lrfs_own_time"  # predicted LRFS at the patient's own last time
+OWN_TIME = "lrfs_own"  # predicted LRFS at the patient's own last time
 CUTOFF = "cutoff"  # of a frozen model: high risk is risk above it
 DIED = "died"  # 1 = death without local recurrence; only where deaths are told apart from other censoring
 
@@ -69,7 +69,7 @@ def score_rows(
         Risk score by ``patient_id`` (higher = earlier recurrence).
     lrfs : DataFrame, optional
         Predicted LRFS probability by ``patient_id``, one column a landmark, named by `lrfs_column`, and perhaps
-        ``lrfs_own_time``.
+        ``lrfs_own``.
     made_by : Series, optional
         By ``patient_id``, the names of the fitted objects that made the row, joined by ``+``; the audit asks
         whom they had seen. The last column.
@@ -114,7 +114,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ----------
     path : str or Path
         CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` (predicted
-        LRFS at a landmark), ``lrfs_own_time`` (at the patient's own last time), ``died``, ``cutoff`` and ``made_by``.
+        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``died``, ``cutoff`` and ``made_by``.
         ``time_months`` may be in any unit, as long as landmarks and tau are in the same. ``event`` may hold 2 =
         death without local recurrence; `by_cause` then makes it 0 and adds ``died``.
 

@@ -324,7 +324,7 @@ def test_e50_and_e90_have_intervals_and_are_the_curves_own_distances(scores):
 def own_time_table(sharpness):
     scores = score_table(600, 3, ("cross_fitted",)).query("model == 'True'")
     hazard = np.exp(scores["risk"]) / 40
-    return scores.assign(lrfs_own_time=np.exp(-hazard * scores["time_months"]) ** sharpness)
+    return scores.assign(lrfs_own=np.exp(-hazard * scores["time_months"]) ** sharpness)
 
 
 def test_all_of_follow_up_tells_honest_from_broken_promises():
@@ -338,7 +338,7 @@ def test_all_of_follow_up_tells_honest_from_broken_promises():
 def test_without_lrfs_at_the_own_time_the_gap_is_explained(scores):
     rows = evaluation.calibration_rows(scores, LANDMARKS, 5)
     gaps = rows[rows["metric"].isin(["d_calibration_p", "observed_expected_overall"])]
-    assert gaps["value"].isna().all() and gaps["note"].str.contains("lrfs_own_time").all()
+    assert gaps["value"].isna().all() and gaps["note"].str.contains("lrfs_own").all()
 
 
 def test_times_at_which_everything_ties_are_counted_by_the_rules():
