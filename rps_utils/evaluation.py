@@ -427,7 +427,8 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
 def _observed_expected(part: Slice, landmark: float) -> Estimate:
     if why := prediction_note(part, landmark) or beyond_note(part, landmark):
         return undefined(why)
-    return metrics.observed_expected(*part.follow_up, part.lrfs(landmark), landmark)
+    estimate = metrics.observed_expected(*part.follow_up, part.lrfs(landmark), landmark)
+    return estimate if estimate.note else estimate._replace(note=note_at(part, landmark, FEWEST_AT_RISK))
 
 
 def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
@@ -561,13 +562,14 @@ def _net_benefits(part: Slice, landmark: float, threshold: float, counts: np.nda
     risk, patients = 1 - part.lrfs(landmark), len(part.rows)
     positive = int((risk >= threshold).sum())
     few = min(positive, patients - positive) < FEWEST_IN_GROUP
-    notes = [f"{positive} of {patients} above the threshold" if few else "", ""]
+    followed = note_at(part, landmark, FEWEST_AT_RISK)
+    own = f"{positive} of {patients} above the threshold" if few else followed
     if np.isnan(metrics.net_benefit_at(*part.follow_up, risk, landmark, threshold)):
-        notes[0] = f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"
+        own = f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"
     plans = (
-        (metrics.net_benefit_at, risk, notes[0]),
-        (metrics.net_benefit_at, np.ones(patients), ""),
-        (metrics.gain_over_all, risk, notes[0]),
+        (metrics.net_benefit_at, risk, own),
+        (metrics.net_benefit_at, np.ones(patients), followed),
+        (metrics.gain_over_all, risk, own),
     )
     return [
         inference.bootstrap_estimate(plan, *part.follow_up, x, landmark, threshold, counts=counts, note=note)

@@ -58,7 +58,7 @@ NOT_REPORTED = pd.DataFrame(
         ("clinical factors", "those of published nomograms", "clinical_columns"),
         ("fusion", "Cox model on image score and clinical factors", "ridge"),
         ("landmark times", "one, three and five years", "landmarks, tau"),
-        ("cut-off of the risk groups", "median of the cross-fitted training scores", ""),
+        ("cut-off of the risk groups", "median of the cross-fitted training scores", "cutoff"),
         ("intervals", "BCa bootstrap over patients, model frozen", "n_bootstrap"),
         ("threshold range of the decision curves", "risks at which imaging more often is arguable", "thresholds"),
         ("CT phase, scanner, readers, segmentation", "as the manifest's images and masks come", "manifest"),

@@ -167,8 +167,16 @@ def _logrank_p(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> Estimat
 def _restricted_means(part: Slice, high: np.ndarray, tau: float) -> list[Estimate]:
     time, event = part.follow_up
     each = [metrics.rmst(time[own], event[own], tau) for own in (~high, high)]
-    found = [*each, metrics.rmst_difference(time, event, high, tau)]
+    still = [g for g, own in zip(GROUPS, (~high, high), strict=True) if not (event & own & (time < tau)).any()]
+    note = f"no event in the {' and '.join(still)} group by {tau:g}: the interval misses its part" if still else ""
+    difference = metrics.rmst_difference(time, event, high, tau)
+    found = [*(_with_width(e, tau) for e in each), with_note(difference, note) if not difference.note else difference]
     return [e._replace(note=e.note.replace(" months", "")) for e in found]
+
+
+def _with_width(mean: Estimate, tau: float) -> Estimate:
+    """Take the limits away from a mean of a group without events: its Wald interval has no width."""
+    return Estimate(mean.value, np.nan, np.nan, f"no event by {tau:g}") if mean.ci_high == mean.ci_low else mean
 
 
 def _risks(part: Slice, high: np.ndarray, landmarks: Sequence[float], why: str) -> list[tuple[str, float, Estimate]]:

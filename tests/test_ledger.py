@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import draw_cohort
 
-from rps_utils import cli, crossfit, evaluation, fusion, ledger, report
+from rps_utils import cli, crossfit, evaluation, fusion, ledger, report, risk_groups
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.scores import merge_scores, ready_made_scores
 
@@ -79,7 +79,7 @@ def write_cards(run, cohort):
 
 def write_cutoffs(run, learned_from=None):
     scores = read_csv(run / "scores.csv")
-    table = evaluation.training_cutoffs(scores)
+    table = risk_groups.training_cutoffs(scores)
     if learned_from:
         table["learned_from"] = learned_from
     write_csv(table, run / "tables" / "risk_groups_cutoffs.csv")

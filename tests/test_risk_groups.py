@@ -157,7 +157,9 @@ def test_a_group_without_events_has_a_named_gap(scores):
     assert np.isnan(ratio["value"]) and ratio["note"].startswith("no event in the low group")
     assert 0 < one(rows, metric="logrank_p")["value"] < 0.05
     assert one(rows, metric="one_minus_km_low")["value"] == 0
-    assert one(rows, metric="rmst_low")["value"] == 36
+    mean = one(rows, metric="rmst_low")
+    assert mean["value"] == 36 and np.isnan(mean["ci_low"]) and mean["note"] == "no event by 36"
+    assert one(rows, metric="rmst_difference")["note"].startswith("no event in the low group by 36")
 
 
 # ---------------------------------------------------------------- death without recurrence
