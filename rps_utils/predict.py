@@ -5,8 +5,10 @@ scores, the radiomic model, the clinical designs, the Cox models with their base
 notebook 16 has run, the conformal bounds and what training patients look like. The result is a score table of kind
 ``validation``, which ``rps evaluate`` reads.
 
-The new manifest passes the same door as that of a run, with two differences: there may be few patients, and
-``time_months`` and ``event`` may both be absent. Then the table has no outcome, and cannot be evaluated.
+The new manifest passes the same door as that of a run, with these differences: there may be few patients, a
+clinical column may be empty, and ``time_months`` and ``event`` may both be absent. Then the table has no outcome, and
+cannot be evaluated. A column ``split`` is not asked: whoever comes here is new. That is held to the images, not to the
+names: an image from which the run learned is refused.
 """
 
 from __future__ import annotations
