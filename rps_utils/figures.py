@@ -387,14 +387,18 @@ def interval_dots(
     height : int
         Pixels.
     """
-    figure = new_figure(title, height)
-    for name, part in rows.dropna(subset="value").groupby(series, sort=False):
+    figure, rows = new_figure(title, height), rows.dropna(subset="value")
+    for name, part in rows.groupby(series, sort=False):
         dots = {"x": part["value"], "y": part[place], "error_x": _interval_bars(part)}
-        figure.add_scatter(**dots, mode="markers", marker={"size": 8}, name=str(name))
+        figure.add_scatter(**dots, mode="markers", marker={"size": 8}, name=str(name), orientation="h")
+    if rows.empty:
+        return nothing_to_show(title)
     if null is not None:
         figure.add_vline(x=null, line={"dash": "dot", "color": GREY})
     figure.update_yaxes(autorange="reversed", type="category", title="").update_layout(scattermode="group")
-    return figure.update_xaxes(title=axis)
+    reach = [*rows[["value", "ci_low", "ci_high"]].to_numpy().ravel(), np.nan if null is None else null]
+    low, high = np.nanmin(reach), np.nanmax(reach)  # horizontal dots would else begin at 0
+    return figure.update_xaxes(title=axis, range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
 
 
 def selected_features(table: pd.DataFrame, title: str = "Selected features") -> go.Figure:

@@ -111,21 +111,27 @@ class TestIntegratedGradients:
         found[(slice(None), 2, *PLACE)] = 0
         assert not found.any()
 
-    @pytest.mark.parametrize(
-        ("name", "orientations"),
-        [("region", "lateral_axis_kept"), ("plain", "lateral_axis_kept"), ("resnet10", "none")],
-    )
-    def test_attributions_add_up_to_the_difference_of_the_scores(self, name, orientations):
+    @pytest.mark.parametrize("name", ["region", "plain"])
+    def test_attributions_add_up_to_the_difference_of_the_scores(self, name):
         torch.manual_seed(0)
         network = build_network(name, len(CHANNELS), SIZE)
         if name == "region":  # its last layer begins at zero
             nn.init.normal_(network.head.weight)
-        patches, score = toy_patches(2), explain.DeepScore([network], [1.0], 0.3, orientations)
+        patches, score = toy_patches(2), explain.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
         flat = explain.flat_baseline(patches, SETTINGS)
         gap = explain.completeness_gap(score, patches, flat, explain.integrated_gradients(score, patches, flat, 16))
         difference = explain.score_patches(score, patches) - explain.score_patches(score, flat)
         assert np.abs(difference).max() > 1e-3
         assert np.abs(gap).max() < 0.03 * np.abs(difference).max()
+
+    def test_a_network_of_monai_is_explained_too(self):
+        """Its kinks are many and untrained it hardly tells patients apart: the gap is held against all that moves."""
+        torch.manual_seed(0)
+        patches, score = toy_patches(1), explain.DeepScore([build_network("resnet10", len(CHANNELS), SIZE)], [1.0])
+        flat = explain.flat_baseline(patches, SETTINGS)
+        found = explain.integrated_gradients(score, patches, flat, 40)
+        gap = explain.completeness_gap(score, patches, flat, found)
+        assert found.any() and np.abs(gap).max() < 0.02 * np.abs(found).sum()
 
     def test_too_few_steps_are_seen_by_the_gap(self):
         class Step(nn.Module):

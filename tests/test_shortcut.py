@@ -25,7 +25,7 @@ def pools():
         np.random.default_rng(3).normal(size=(200, 8)), people["patient_id"], [f"f{i}" for i in range(8)]
     )
     seen = features.assign(f0=people["scanner"].to_numpy())
-    patches = np.zeros((200, 5, 16, 16, 16), np.float16)
+    patches = np.random.default_rng(4).random((200, 5, 16, 16, 16)).astype(np.float16)
     return study.Pool(people, patches, seen), study.Pool(people, patches, features)
 
 
