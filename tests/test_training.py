@@ -18,8 +18,9 @@ from rps_utils.networks import (
     build_network,
     lateral_position,
     layer_table,
-    regional_mean,
+    regional_weights,
     take_over_weights,
+    weighted_sums,
 )
 from rps_utils.training import (
     TrainingSettings,
@@ -141,9 +142,12 @@ def test_regions_by_hand():
     inside = torch.zeros(1, 1, 4, 4, 4)
     inside[0, 0, 1:3] = 1.0
     ramp = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 4, 4)
-    assert regional_mean(ramp, inside).item() == pytest.approx(1.5)
+    weights = regional_weights(inside)
+    assert weighted_sums(ramp, weights).item() == pytest.approx(1.5)
     assert torch.allclose(lateral_position(inside).flatten()[1:3], torch.tensor([-1.0, 1.0]), atol=5e-3)
-    assert regional_mean(ramp * lateral_position(inside), inside).item() == pytest.approx(0.5, abs=5e-3)
+    assert weighted_sums(ramp, weights * lateral_position(inside)).item() == pytest.approx(0.5, abs=5e-3)
+    two = weighted_sums(torch.cat([ramp, 2 * ramp], dim=1), torch.cat([weights, 0 * weights], dim=1))
+    assert torch.allclose(two, torch.tensor([[1.5, 3.0, 0.0, 0.0]])), "weight by weight"
 
 
 def test_gradient_summary_changes_sign_when_the_patch_is_flipped():
