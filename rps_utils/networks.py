@@ -166,6 +166,10 @@ MONAI_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+SMALLEST_PATCH = {"densenet121": 32}  # voxels; below, nothing is left after its last pooling
+VIT_TILE = MONAI_NETWORKS["vit"][1]["patch_size"]
+
+
 class FirstOutput(nn.Module):
     """Keep only the scores of a network that also returns its hidden states."""
 
@@ -204,7 +208,7 @@ def build_network(
     Raises
     ------
     ValueError
-        Unknown name, or a weights file of which nothing fits.
+        Unknown name, a patch of a size that the network cannot take, or a weights file of which nothing fits.
     """
     if name in OWN_NETWORKS:
         network: nn.Module = OWN_NETWORKS[name](in_channels, **options)
@@ -218,6 +222,10 @@ def build_network(
 
 
 def _build_monai_network(name: str, in_channels: int, size: int, options: dict[str, Any]) -> nn.Module:
+    smallest = SMALLEST_PATCH.get(name, 1)
+    if size < smallest or (name == "vit" and size % VIT_TILE):
+        allowed = f"a multiple of {VIT_TILE}" if name == "vit" else f"{smallest} or more"
+        raise ValueError(f"network = {name!r}, patches of {size} voxels; allowed: {allowed}; cut them so (patch_size)")
     from monai.networks import nets  # five seconds, so only for those who ask for such a network
 
     attribute, fixed = MONAI_NETWORKS[name]

@@ -1,7 +1,7 @@
 """What each choice in the recipe of the network is worth, and how well the recipe chosen does.
 
 Two tables, both made of synthetic cohorts drawn from rendered pools (`rps_utils.study`): 86 patients to learn from,
-300 others to be judged on.
+214 (tuning) or 300 (report) others to be judged on.
 
 `measure_lever` trains **one** network with one thing changed, on cohorts of the *tuning* pool. All levers meet the
 same cohorts, so differences are paired. `measure_scores` judges the mean of five fold networks of the default recipe
@@ -63,7 +63,8 @@ from rps_utils.training import (
 
 COHORT = StudySettings(reserve=271)  # 86 training patients; 29 and 271 others, 300, to be judged on
 VOLUME = "original_shape_MeshVolume"
-TUNING_SEED, TUNING_PATIENTS = 101, 400
+TUNING_SEED, TUNING_PATIENTS = 101, 300
+TUNING_COHORT = StudySettings(reserve=TUNING_PATIENTS - 115)  # 86 to learn from, the whole rest of the pool to judge on
 LEVER_COLUMNS = ["lever", "cohort", "c_held_out", "c_apparent", "seconds"]
 SCORE_COLUMNS = ["variant", "cohort", "model", "c_held_out", "c_cross_fitted", "c_apparent", "seconds"]
 
@@ -472,7 +473,7 @@ LEVERS: dict[str, Lever] = {
 
 
 def measure_lever(pools: Mapping[PatchSettings, Pool], lever: str, cohort: int) -> Rows:
-    """Train on the training patients of one tuning cohort with one lever, and judge on its 300 others.
+    """Train on the training patients of one tuning cohort with one lever, and judge on the others.
 
     Parameters
     ----------
@@ -489,7 +490,7 @@ def measure_lever(pools: Mapping[PatchSettings, Pool], lever: str, cohort: int) 
         One row with `LEVER_COLUMNS`; ``seconds`` of one processor, scoring included.
     """
     chosen = LEVERS[lever]
-    draw = draw_replicate(pools[chosen.cut], "full", cohort, COHORT)
+    draw = draw_replicate(pools[chosen.cut], "full", cohort, TUNING_COHORT)
     given = {"seed": draw.seed, "intensity_channels": PATCHES.hu_channels()}
     settings = TrainingSettings(**given | dict(chosen.settings))
     learned = (draw.cohort["split"] == "training").to_numpy()

@@ -34,7 +34,8 @@ def pool():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Cohorts of 36 + 12 patients and 24 more to judge on, three epochs."""
-    monkeypatch.setattr(recipes, "COHORT", study.StudySettings(patients=48, folds=3, reserve=24))
+    for name in ("COHORT", "TUNING_COHORT"):
+        monkeypatch.setattr(recipes, name, study.StudySettings(patients=48, folds=3, reserve=24))
     monkeypatch.setattr(recipes, "TrainingSettings", partial(TrainingSettings, epochs=3))
 
 
