@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
 from safetensors.torch import save_file
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -650,3 +651,61 @@ def run_scores(
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
     wanted = [(variant, cohort) for variant in variants for cohort in range(count)]
     return grow_table(out, SCORE_COLUMNS, wanted, partial(measure_scores, pool), n_jobs, progress)
+
+
+# ---------------------------------------------------------------- what the tables say
+
+
+def mean_with_interval(values: pd.Series, level: float = 0.95) -> dict[str, float]:
+    """Return the mean over cohorts, its standard error and Student's interval; one cohort has a mean only.
+
+    Cohorts of one pool share patients, so errors and intervals are a little too small.
+    """
+    values = values.dropna()
+    n = len(values)
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    reach = error * stats.t.ppf((1 + level) / 2, n - 1) if n > 1 else np.nan
+    mean = float(values.mean())
+    return {"cohorts": n, "mean": mean, "se": error, "low": mean - reach, "high": mean + reach}
+
+
+def lever_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare each lever with the default recipe, cohort by cohort.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `LEVER_COLUMNS`, as `run_levers` writes it.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `LEVERS`, indexed by lever: ``what, cohorts, c_held_out, se`` (the lever alone), ``difference,
+        difference_se, low, high`` (to the default on the same cohorts, 95 %), ``c_apparent, seconds``.
+    """
+    held_out = table.pivot_table(index="cohort", columns="lever", values="c_held_out")
+    rows = {}
+    for lever in [name for name in LEVERS if name in held_out]:
+        own = table[table["lever"] == lever]
+        alone = mean_with_interval(own["c_held_out"])
+        rows[lever] = {"what": LEVERS[lever].what, "cohorts": alone["cohorts"]}
+        rows[lever] |= {"c_held_out": alone["mean"], "se": alone["se"]}
+        paired = mean_with_interval(held_out[lever] - held_out["default"])
+        beside = {"difference": "mean", "difference_se": "se", "low": "low", "high": "high"}
+        rows[lever] |= {name: np.nan if lever == "default" else paired[key] for name, key in beside.items()}
+        rows[lever] |= {"c_apparent": own["c_apparent"].mean(), "seconds": own["seconds"].median()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def score_table(table: pd.DataFrame, kind: str = "c_held_out") -> pd.DataFrame:
+    """Return for each variant and model the mean C over cohorts: ``cohorts, mean, se, low, high`` (95 %)."""
+    groups = table.dropna(subset=kind).groupby(["variant", "model"], sort=False)[kind]
+    return pd.DataFrame({name: mean_with_interval(values) for name, values in groups}).T.rename_axis(
+        ["variant", "model"]
+    )
+
+
+def score_difference(table: pd.DataFrame, variant: str, larger: str, smaller: str) -> dict[str, float]:
+    """Return how far one model's held-out C exceeds another's, paired by cohort; see `mean_with_interval`."""
+    wide = table[table["variant"] == variant].pivot_table(index="cohort", columns="model", values="c_held_out")
+    return mean_with_interval(wide[larger] - wide[smaller])
