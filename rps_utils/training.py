@@ -31,7 +31,9 @@ from rps_utils.files import file_sha256, whole_file, write_json
 from rps_utils.metrics import harrell_c
 from rps_utils.networks import build_network, local_weights
 
-SAVE_EVERY_S = 2.0  # saving takes milliseconds for the default network, about a second for the largest
+# A state is saved no more often than this, and saving takes no larger share of the time than that: it takes
+# milliseconds for the default network and a second or more for the largest.
+SAVE_EVERY_S, SAVING_SHARE = 2.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -247,12 +249,12 @@ class Training:
         """
         if kept:
             self.take_up(kept)
-        saved = monotonic()
+        due = monotonic() + SAVE_EVERY_S
         while len(self.losses) < self.settings.epochs:
             self.train_epoch()
-            if kept and monotonic() - saved >= SAVE_EVERY_S:
+            if kept and (begin := monotonic()) >= due:
                 self.save(kept)
-                saved = monotonic()
+                due = monotonic() + max(SAVE_EVERY_S, (monotonic() - begin) / SAVING_SHARE)
         return self.network.cpu().eval()
 
     def save(self, kept: Unfinished) -> None:

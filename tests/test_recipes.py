@@ -70,6 +70,9 @@ class TestLevers:
         (given,) = seen
         assert len(given.patches) == len(given.features) == len(given.cohort) == 36
         assert set(given.cohort["split"]) == {"training"}
+        assert not {"eta", "z_rad", "z_spat", "z_int", "aggressiveness"} & set(given.cohort), (
+            "the truth is out of bounds"
+        )
         assert row["c_held_out"] > 0.6, "brightness is the hazard in this pool"
 
     def test_channels_are_chosen_by_name(self, pool):

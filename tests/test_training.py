@@ -362,7 +362,7 @@ class Halting(training.Training):
             print("saved", flush=True)
             time.sleep(600)
 
-training.Training, training.SAVE_EVERY_S = Halting, 0.0
+training.Training, training.SAVE_EVERY_S, training.SAVING_SHARE = Halting, 0.0, np.inf
 folder = sys.argv[1]
 cohort = pd.read_csv(folder + "/cohort.csv", float_precision="round_trip")
 settings = training.TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
