@@ -427,7 +427,7 @@ LEVERS: dict[str, Lever] = {
     "plain_hu_mask": Lever("plain network, HU and mask", {**PLAIN, **HU}, channels("hu", "mask")),
     "plain": Lever("plain network, all five channels", PLAIN),
     "no_deviation": Lever(
-        "without the channel `deviation`", {"intensity_channels": (0, 2)}, channels("tumour", "mask", "context", "rim")
+        "without the deviation channel", {"intensity_channels": (0, 2)}, channels("tumour", "mask", "context", "rim")
     ),
     "no_context": Lever("without what surrounds the tumour", HU, channels("tumour", "mask", "deviation", "rim")),
     "no_augmentation": Lever("no augmentation", {"augmentation": NO_AUGMENTATION}),
@@ -650,7 +650,7 @@ def run_scores(
     progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
-    wanted = [(variant, cohort) for variant in variants for cohort in range(count)]
+    wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
     return grow_table(out, SCORE_COLUMNS, wanted, partial(measure_scores, pool), n_jobs, progress)
 
 
