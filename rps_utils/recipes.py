@@ -55,7 +55,6 @@ from rps_utils.training import (
     TrainingSettings,
     cox_loss,
     epoch_generator,
-    event_batches,
     fit_fold_networks,
     one_thread,
     predict_risk,
@@ -206,9 +205,8 @@ class Undealt(Training):
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """Return the indices of the patients in each batch of an epoch."""
-        drawn = torch.randperm(len(self.event), generator=generator).chunk(
-            len(event_batches(self.event.bool(), self.settings.batch_size, generator))
-        )
+        count = len(super().batches(generator))
+        drawn = torch.randperm(len(self.event), generator=generator).chunk(count)
         return [batch for batch in drawn if self.event[batch].any()]
 
 
@@ -304,9 +302,8 @@ class WithTasks(Training):
     def loss(self, patches: Tensor, batch: Tensor) -> Tensor:
         """Return the Cox loss plus the weighted mean squared error of the targets."""
         said = self.outputs(patches)
-        return cox_loss(said[:, 0], *self.outcome(batch)) + self.weight * functional.mse_loss(
-            said[:, 1:], self.targets[batch]
-        )
+        others = functional.mse_loss(said[:, 1:], self.targets[batch])
+        return cox_loss(said[:, 0], *self.outcome(batch)) + self.weight * others
 
 
 def with_tasks(lesson: Lesson, names: Sequence[str]) -> Score:
