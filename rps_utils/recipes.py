@@ -511,7 +511,7 @@ def tuning_pool(
     if cut == PATCHES:
         return pool
     ids, path = list(pool.patients["patient_id"]), Path(folder) / f"{cut.size}_{cut.spacing_mm or 'scaled'}.npz"
-    if not path.is_file():
+    if not path.is_file() or read_patches(path, ids)[1] != cut:
         causes = image_causes(draw_patients(TUNING_PATIENTS, TUNING_SEED), TUNING_SEED).to_dict("records")
         patches = Parallel(n_jobs=n_jobs)(delayed(_render_and_cut)(one, cut) for one in causes)
         write_patches(ids, np.stack(patches), cut, path)
