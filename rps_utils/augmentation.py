@@ -33,9 +33,10 @@ class Augmentation:
 
     Attributes
     ----------
-    orientations : {"lateral_axis_kept", "all", "none"}
+    orientations : {"lateral_axis_kept", "both_sides", "all", "none"}
         ``lateral_axis_kept``: the 8 that leave the left-right axis alone, for patches in the canonical frame;
-        ``all``: all 48, for patches without a side; ``none``: the patch stays as it is.
+        ``both_sides``: these and their left-right mirror images, for patches that are not in it: the whole patient
+        is mirrored; ``all``: all 48, for patches without a side; ``none``: the patch stays as it is.
     shift_voxels : int
         Largest displacement along each axis, in voxels.
     contrast : float
@@ -61,18 +62,19 @@ def legal_orientations(kind: str) -> list[Orientation]:
 
     Parameters
     ----------
-    kind : {"lateral_axis_kept", "all", "none"}
+    kind : {"lateral_axis_kept", "both_sides", "all", "none"}
         See `Augmentation`. The order of the list is fixed; the first entry leaves the patch alone.
 
     Returns
     -------
     list
-        8, 48 or 1 pairs ``(axes, flips)`` for `orient`.
+        8, 16, 48 or 1 pairs ``(axes, flips)`` for `orient`.
     """
     everything = list(product(permutations(range(3)), product((False, True), repeat=3)))
     choices = {
         "none": everything[:1],
         "lateral_axis_kept": [(axes, flips) for axes, flips in everything if axes[0] == 0 and not flips[0]],
+        "both_sides": [(axes, flips) for axes, flips in everything if axes[0] == 0],
         "all": everything,
     }
     if kind not in choices:

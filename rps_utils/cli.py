@@ -152,7 +152,15 @@ def _describe_study(commands) -> None:  # noqa: ANN001
     for command in (many, cut):
         command.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "pool", metavar="DIR")
     power = _command(parts, "power", power_command, "what difference of C do validation sets of several sizes detect")
-    for command in (many, power, cut):
+    recipes = _command(parts, "recipes", recipes_command, "what each choice in the recipe of the networks is worth")
+    recipes.add_argument("--lever", nargs="+", default=[], metavar="NAME", help="without it all")
+    recipes.add_argument("--cohorts", type=int, nargs=2, default=[0, 8], metavar=("FIRST", "END"))
+    recipes.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "tuning", metavar="DIR")
+    scores = _command(parts, "dl", dl_command, "the DL-score beside its rivals and the truth")
+    scores.add_argument("--variant", nargs="+", choices=sorted(VARIANTS), default=["full", "null", "decoupled"])
+    scores.add_argument("--count", type=int, default=20, help="cohorts of each variant")
+    scores.add_argument("--pool", type=Path, default=ROOT / "data" / "study" / "pool", metavar="DIR")
+    for command in (many, cut, power, recipes, scores):
         command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a finished part is kept")
         command.add_argument("--cores", type=int, default=os.cpu_count())
 
@@ -380,6 +388,27 @@ def shortcut_command(asked: argparse.Namespace) -> int:
     smooth = make_pool(f"{asked.pool}_smooth", asked.pool_patients, smoothing_mm=SMOOTHING_MM, **given)
     run_shortcut(asked.out, pool, smooth, asked.count, **given)
     print(f"synthetic shortcuts: {asked.out}")
+    return 0
+
+
+def recipes_command(asked: argparse.Namespace) -> int:
+    """Bring the table of levers up to date."""
+    from rps_utils.recipes import LEVERS, run_levers
+
+    levers, cohorts = asked.lever or list(LEVERS), range(*asked.cohorts)
+    run_levers(asked.out, asked.pool, levers, cohorts, asked.cores, print)
+    print(f"synthetic tuning cohorts: {asked.out}")
+    return 0
+
+
+def dl_command(asked: argparse.Namespace) -> int:
+    """Bring the table of held-out scores up to date."""
+    from rps_utils.recipes import run_scores
+    from rps_utils.study import make_pool
+
+    pool = make_pool(asked.pool, n_jobs=asked.cores, progress=print)
+    run_scores(asked.out, pool, asked.variant, asked.count, asked.cores, print)
+    print(f"synthetic cohorts: {asked.out}")
     return 0
 
 

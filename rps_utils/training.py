@@ -2,7 +2,7 @@
 
 The loss is Cox's negative partial log-likelihood (torchsurv, Efron's ties) inside batches that hold events in
 the proportion of the training set. Everything random comes from seeds: on one machine with one thread the same
-settings give the same risk, bit by bit.
+settings give the same risk, bit by bit, also when the training was killed and taken up again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,13 @@ from torch import Tensor, nn
 
 from rps_utils.augmentation import Augmentation, augment, legal_orientations, orient
 from rps_utils.crossfit import LeftOut, learn_ensemble, learning_patients
-from rps_utils.files import whole_file, write_json
-from rps_utils.networks import build_network
+from rps_utils.files import file_sha256, whole_file, write_json
+from rps_utils.metrics import harrell_c
+from rps_utils.networks import build_network, local_weights
+
+# A state is saved no more often than this, and saving takes no larger share of the time than that: it takes
+# milliseconds for the default network and a second or more for the largest.
+SAVE_EVERY_S, SAVING_SHARE = 2.0, 0.02
 
 ENSEMBLES = "DL_ensembles.json"
 
@@ -43,7 +49,7 @@ class TrainingSettings:
     network_options : dict
         Passed to it, for example ``{"widths": [8]}``.
     weights : str or None
-        Local safetensors file to start from.
+        Local safetensors file to start from; see `rps_utils.networks.take_over_weights`.
     epochs, batch_size : int
         Every patient is shown once an epoch.
     learning_rate : float
@@ -55,9 +61,10 @@ class TrainingSettings:
         Networks a left-out set; their standardised risks are averaged.
     seed : int
     precision : {"fp32", "bf16"}
-        bf16 is faster only where the processor has AMX, and several times slower elsewhere.
+        bf16 is faster only where the processor has AMX, and several times slower elsewhere. After a few epochs the
+        scores of both agree within 0.2 of their SD; long trainings amplify rounding, and drift apart like two seeds.
     device : str
-        ``cpu`` or ``cuda``.
+        ``cpu``, or where PyTorch finds such a GPU ``cuda``. Scores are computed on the CPU in any case.
     intensity_channels : tuple of int
         Channels that hold HU: those whose contrast, brightness and noise may be changed.
     augmentation : Augmentation
@@ -87,10 +94,14 @@ class TrainingSettings:
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("seeds_per_fold", self.seeds_per_fold >= 1, "1 or more"),
             ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
+            ("device", self.device == "cpu" or self._on_gpu(), "cpu, or cuda where PyTorch finds such a GPU"),
         ]
         wrong = [f"{n} = {getattr(self, n)!r}; allowed: {allowed}" for n, sound, allowed in rules if not sound]
         if wrong:
             raise ValueError("training settings: " + "; ".join(wrong))
+
+    def _on_gpu(self) -> bool:
+        return self.device == "cuda" and torch.cuda.is_available()
 
 
 def event_batches(event: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
@@ -124,10 +135,27 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def train_network(
-    patches: Tensor, time: Tensor, event: Tensor, settings: TrainingSettings, seed: int | None = None
-) -> tuple[nn.Module, list[float]]:
-    """Train one network on all patients given.
+@dataclass(frozen=True)
+class Unfinished:
+    """Where the state of an unfinished training is kept, beside the checkpoint it will become.
+
+    Attributes
+    ----------
+    path : Path
+        Safetensors file: weights, state of the optimiser, place in the schedule, losses.
+    card : dict
+        What the training was begun with. A state with another card is not taken up.
+    """
+
+    path: Path
+    card: dict[str, Any]
+
+
+class Training:
+    """One network in training; `finish` trains it to the end.
+
+    What is no setting can be tried by overriding `new_network`, `batches`, `loss` or `train_epoch`, as
+    `rps_utils.recipes` does.
 
     Parameters
     ----------
@@ -140,6 +168,153 @@ def train_network(
     settings : TrainingSettings
     seed : int, optional
         In place of ``settings.seed``.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    losses : list of float
+        Mean loss of each epoch so far.
+    """
+
+    def __init__(
+        self, patches: Tensor, time: Tensor, event: Tensor, settings: TrainingSettings, seed: int | None = None
+    ) -> None:
+        self.patches, self.time, self.event, self.settings = patches, time, event, settings
+        self.seed = settings.seed if seed is None else seed
+        with seeded(self.seed):
+            self.network = self.new_network().to(settings.device).train()
+        self.losses: list[float] = []
+        rate = settings.learning_rate
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=settings.weight_decay)
+        steps = settings.epochs * len(self.batches(epoch_generator(self.seed, 0)))
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=max(2, steps))
+
+    def new_network(self) -> nn.Module:
+        """Build the network that is to be trained."""
+        channels, size = self.patches.shape[1], self.patches.shape[-1]
+        chosen = self.settings
+        return build_network(chosen.network, channels, size, chosen.weights, **chosen.network_options)
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the indices of the patients in each batch of an epoch."""
+        return event_batches(self.event.bool(), self.settings.batch_size, generator)
+
+    def loss(self, patches: Tensor, batch: Tensor) -> Tensor:
+        """Return the loss of a batch: its patches as augmented, and the indices of its patients."""
+        return cox_loss(self.outputs(patches)[:, 0], *self.outcome(batch))
+
+    def outputs(self, patches: Tensor) -> Tensor:
+        """Return what the network says, (n, 1) or more, in the precision asked for."""
+        kind = torch.device(self.settings.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            said = self.network(patches.to(self.settings.device))
+        self._refuse_unless(bool(torch.isfinite(said).all()))
+        return said
+
+    def outcome(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return time and event of a batch, on the device of the network."""
+        return self.time[batch].to(self.settings.device), self.event[batch].to(self.settings.device)
+
+    def _refuse_unless(self, finite: bool) -> None:
+        if not finite:
+            raise FloatingPointError(
+                f"training left the finite numbers: lower learning_rate (now {self.settings.learning_rate:g}), or "
+                "look for patches that are not finite"
+            )
+
+    def train_epoch(self) -> None:
+        """Show every patient once."""
+        generator = epoch_generator(self.seed, len(self.losses))
+        with seeded(generator.initial_seed()):
+            losses = [self._step(batch, generator) for batch in self.batches(generator)]
+        self.losses.append(float(np.mean(losses)))
+
+    def _step(self, batch: Tensor, generator: torch.Generator) -> float:
+        chosen = self.settings
+        seen = augment(self.patches[batch].float(), generator, chosen.augmentation, chosen.intensity_channels)
+        loss = self.loss(seen, batch)
+        self._refuse_unless(bool(torch.isfinite(loss)))
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), chosen.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.item()
+
+    def finish(self, kept: Unfinished | None = None) -> nn.Module:
+        """Train the epochs that are left; return the network in evaluation mode, on the CPU.
+
+        Parameters
+        ----------
+        kept : Unfinished, optional
+            A state that is there is taken up, and the state is saved after an epoch, every few seconds.
+        """
+        if kept:
+            self.take_up(kept)
+        due = monotonic() + SAVE_EVERY_S
+        while len(self.losses) < self.settings.epochs:
+            self.train_epoch()
+            if kept and (begin := monotonic()) >= due:
+                self.save(kept)
+                due = monotonic() + max(SAVE_EVERY_S, (monotonic() - begin) / SAVING_SHARE)
+        return self.network.cpu().eval()
+
+    def save(self, kept: Unfinished) -> None:
+        """Write the state of the training, whole or not at all."""
+        state = self.optimizer.state_dict()
+        tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, values in state["state"].items():
+            tensors |= {f"optimizer/{number}/{name}": tensor for name, tensor in values.items()}
+        place = {"groups": state["param_groups"], "schedule": self.schedule.state_dict(), "losses": self.losses}
+        words = {"card": json.dumps(kept.card, sort_keys=True), "place": json.dumps(place)}
+        with whole_file(kept.path) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=words)
+
+    def take_up(self, kept: Unfinished) -> None:
+        """Go back to a saved state. One that is missing or was begun with another card is left alone."""
+        if not kept.path.is_file() or read_card(kept.path) != kept.card:
+            return
+        with safe_open(kept.path, framework="pt") as stored:
+            place = json.loads(stored.metadata()["place"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        weights, moments = {}, {}
+        for name, tensor in tensors.items():
+            part, rest = name.split("/", 1)
+            if part == "network":
+                weights[rest] = tensor
+            else:
+                number, moment = rest.split("/")
+                moments.setdefault(int(number), {})[moment] = tensor
+        self.network.load_state_dict(weights)
+        self.optimizer.load_state_dict({"state": moments, "param_groups": place["groups"]})
+        self.schedule.load_state_dict(place["schedule"])
+        self.losses = place["losses"]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from this seed what a network draws by itself, first weights and dropout; elsewhere nothing changes."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def train_network(
+    patches: Tensor,
+    time: Tensor,
+    event: Tensor,
+    settings: TrainingSettings,
+    seed: int | None = None,
+    kept: Unfinished | None = None,
+) -> tuple[nn.Module, list[float]]:
+    """Train one network on all patients given.
+
+    Parameters
+    ----------
+    patches, time, event, settings, seed
+        See `Training`.
+    kept : Unfinished, optional
+        Where a killed training is taken up, and kept while it goes on.
 
     Returns
     -------
@@ -155,61 +330,8 @@ def train_network(
     FloatingPointError
         The loss left the finite numbers.
     """
-    seed = settings.seed if seed is None else seed
-    network = _new_network(patches, settings, seed).to(settings.device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = len(event_batches(event.bool(), settings.batch_size, epoch_generator(seed, 0)))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=max(2, settings.epochs * batches)
-    )
-    losses = [
-        _train_epoch(network, optimizer, schedule, (patches, time, event), settings, epoch_generator(seed, epoch))
-        for epoch in range(settings.epochs)
-    ]
-    return network.cpu().eval(), losses
-
-
-def _new_network(patches: Tensor, settings: TrainingSettings, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(
-            settings.network, patches.shape[1], patches.shape[-1], settings.weights, **settings.network_options
-        )
-
-
-def _train_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    data: tuple[Tensor, Tensor, Tensor],
-    settings: TrainingSettings,
-    generator: torch.Generator,
-) -> float:
-    patches, time, event = data
-    losses = []
-    for batch in event_batches(event.bool(), settings.batch_size, generator):
-        seen = augment(patches[batch].float(), generator, settings.augmentation, settings.intensity_channels)
-        loss = _batch_loss(network, seen, time[batch], event[batch], settings)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
-
-
-def _batch_loss(network: nn.Module, patches: Tensor, time: Tensor, event: Tensor, settings: TrainingSettings) -> Tensor:
-    with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == "bf16"):
-        log_hazard = network(patches.to(settings.device))[:, 0]
-    finite = bool(torch.isfinite(log_hazard).all())
-    loss = cox_loss(log_hazard, time.to(settings.device), event.to(settings.device)) if finite else None
-    if loss is None or not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"training left the finite numbers: lower learning_rate (now {settings.learning_rate:g}), or look for "
-            "patches that are not finite"
-        )
-    return loss
+    training = Training(patches, time, event, settings, seed)
+    return training.finish(kept), training.losses
 
 
 def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
@@ -250,10 +372,11 @@ def predict_risk(network: nn.Module, patches: Tensor, orientations: str = "none"
     ndarray of float64, (n,)
         No unit, up to a constant; higher = earlier recurrence.
     """
+    turns = legal_orientations(orientations)
     with torch.inference_mode():
         risks = [
-            torch.stack([network(orient(part.float(), o).contiguous())[:, 0] for o in legal_orientations(orientations)])
-            for part in patches.split(batch_size)
+            torch.stack([network(orient(part, turn).contiguous())[:, 0] for turn in turns])
+            for part in (some.float() for some in patches.split(batch_size))
         ]
     return torch.cat(risks, dim=1).double().mean(dim=0).numpy()
 
@@ -282,7 +405,8 @@ def fit_fold_networks(
     """Train the networks of each left-out set and score every patient.
 
     A network whose checkpoint is there with the same card (settings, preprocessing, learning patients, their
-    patches and outcome) is read instead of trained: a run that was stopped goes on where it was.
+    patches and outcome) is read instead of trained, and one that was in training goes on from the epoch last
+    saved: a run that was stopped goes on where it was.
 
     Parameters
     ----------
@@ -294,8 +418,9 @@ def fit_fold_networks(
         From `rps_utils.crossfit.leave_out_sets`.
     settings : TrainingSettings
     models_dir : path
-        Gets ``DL_<folds>_<number>.safetensors`` and a card of the same name in JSON, and `ENSEMBLES`: the scales
-        that put a patient's raw risks side by side.
+        Gets ``DL_without_<folds>_<number>.safetensors`` and a card of the same name in JSON, and `ENSEMBLES`: the
+        scales that put a patient's raw risks side by side. While a network is in training its state lies beside
+        them as ``unfinished_DL_...``.
     n_jobs : int
         Processes, one thread each.
     progress : callable, optional
@@ -356,6 +481,8 @@ def _new_task(
             cohort.loc[learns, ["time_months", "event"]].to_numpy(float).tobytes(),
         ),
     }
+    if settings.weights:
+        card["weights_sha256"] = file_sha256(local_weights(settings.weights))
     return Task(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
 
 
@@ -377,18 +504,50 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     state : str
         "trained" or "read".
     """
+    orientations = task.settings.augmentation.orientations
     with one_thread():
-        learning = learning_patients(cohort, task.left_out)
-        learns = torch.from_numpy(cohort["patient_id"].isin(learning).to_numpy())
         everyone = _read_only_tensor(patches)
         network, state = read_checkpoint(task.path, task.card), "read"
         if network is None:
-            time, event = (torch.tensor(cohort[c].to_numpy(float)) for c in ("time_months", "event"))
-            network, losses = train_network(everyone[learns], time[learns], event[learns], task.settings, task.seed)
-            write_checkpoint(network, {**task.card, "losses": losses}, task.path)
+            network, losses = _train(everyone, cohort, task)
             state = "trained"
-        raw = predict_risk(network, everyone, task.settings.augmentation.orientations)
-    return task, pd.Series(raw, pd.Index(cohort["patient_id"])), state
+        raw = pd.Series(
+            predict_risk(network, everyone, task.settings.augmentation.orientations), pd.Index(cohort["patient_id"])
+        )
+    if state == "trained":
+        card = {**task.card, "losses": losses, "metrics": card_metrics(raw, cohort, task.left_out)}
+        write_checkpoint(network, card, task.path)
+        _unfinished(task).path.unlink(missing_ok=True)
+    return task, raw, state
+
+
+def _train(everyone: Tensor, cohort: pd.DataFrame, task: Task) -> tuple[nn.Module, list[float]]:
+    learning = learning_patients(cohort, task.left_out)
+    learns = torch.from_numpy(cohort["patient_id"].isin(learning).to_numpy())
+    time, event = (torch.tensor(cohort[c].to_numpy(float))[learns] for c in ("time_months", "event"))
+    return train_network(everyone[learns], time, event, task.settings, task.seed, _unfinished(task))
+
+
+def _unfinished(task: Task) -> Unfinished:
+    return Unfinished(task.path.with_name(f"unfinished_{task.path.name}"), task.card)
+
+
+def card_metrics(risk: pd.Series, cohort: pd.DataFrame, left_out: LeftOut) -> dict[str, float | None]:
+    """Return C of one network among the patients it learned from and among the training patients it did not see.
+
+    A look at single networks for their cards, with no interval. None where no pair of patients can be compared.
+    """
+    training = cohort[cohort["split"] == "training"].set_index("patient_id")
+    learned = training.index.isin(learning_patients(cohort, left_out))
+    return {
+        name: _c_or_none(part, risk[part.index])
+        for name, part in {"c_apparent": training[learned], "c_left_out": training[~learned]}.items()
+    }
+
+
+def _c_or_none(outcome: pd.DataFrame, risk: pd.Series) -> float | None:
+    c = float(harrell_c(outcome["time_months"], outcome["event"], risk)) if len(outcome) else np.nan
+    return c if np.isfinite(c) else None
 
 
 def _read_only_tensor(array: np.ndarray) -> Tensor:

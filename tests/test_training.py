@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,19 @@ from rps_utils.augmentation import NO_AUGMENTATION
 from rps_utils.crossfit import assemble, leave_out_sets
 from rps_utils.metrics import harrell_c
 from rps_utils.networks import (
+    MONAI_NETWORKS,
     RegionNetwork,
     build_network,
     lateral_position,
     layer_table,
-    regional_mean,
+    regional_weights,
     take_over_weights,
+    weighted_sums,
 )
 from rps_utils.training import (
+    Training,
     TrainingSettings,
+    Unfinished,
     cox_loss,
     event_batches,
     fit_fold_networks,
@@ -141,9 +146,12 @@ def test_regions_by_hand():
     inside = torch.zeros(1, 1, 4, 4, 4)
     inside[0, 0, 1:3] = 1.0
     ramp = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 4, 4)
-    assert regional_mean(ramp, inside).item() == pytest.approx(1.5)
+    weights = regional_weights(inside)
+    assert weighted_sums(ramp, weights).item() == pytest.approx(1.5)
     assert torch.allclose(lateral_position(inside).flatten()[1:3], torch.tensor([-1.0, 1.0]), atol=5e-3)
-    assert regional_mean(ramp * lateral_position(inside), inside).item() == pytest.approx(0.5, abs=5e-3)
+    assert weighted_sums(ramp, weights * lateral_position(inside)).item() == pytest.approx(0.5, abs=5e-3)
+    two = weighted_sums(torch.cat([ramp, 2 * ramp], dim=1), torch.cat([weights, 0 * weights], dim=1))
+    assert torch.allclose(two, torch.tensor([[1.5, 3.0, 0.0, 0.0]])), "weight by weight"
 
 
 def test_gradient_summary_changes_sign_when_the_patch_is_flipped():
@@ -157,6 +165,31 @@ def test_gradient_summary_changes_sign_when_the_patch_is_flipped():
 def test_unknown_network_is_refused_with_the_allowed_ones():
     with pytest.raises(ValueError, match="network = 'resnet99'; allowed: region, plain, resnet10"):
         build_network("resnet99", 1, 48)
+
+
+@pytest.mark.parametrize("name", MONAI_NETWORKS)
+def test_networks_of_monai_take_the_usual_patch(name):
+    if name == "vit":
+        pytest.importorskip("einops")  # MONAI's ViT needs it; pinned with the other packages
+    size = 32 if name == "densenet121" else 24
+    network = build_network(name, in_channels=5, size=size).eval()
+    with torch.no_grad():
+        risk = network(tensors(*planted_patients(2, 0, 1.0, size=size))[0].float())
+    assert risk.shape == (2, 1) and torch.isfinite(risk).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [("densenet121", 24, "patches of 24 voxels; allowed: 32 or more"), ("vit", 20, "allowed: a multiple of 8")],
+)
+def test_patches_that_a_network_cannot_take_are_refused(name, size, message):
+    with pytest.raises(ValueError, match=message):
+        build_network(name, 5, size)
+
+
+def test_unknown_normalisation_is_refused():
+    with pytest.raises(ValueError, match="norm = 'layer'; allowed: group, batch"):
+        build_network("region", 5, 24, norm="layer")
 
 
 def test_weights_of_a_local_file_are_taken_over(tmp_path):
@@ -211,6 +244,29 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not():
     assert not np.allclose(risks[0], risks[2])
 
 
+def test_dropout_is_drawn_from_the_seed():
+    data = tensors(*planted_patients(24, 5, 1.0))
+    settings = replace(QUICK, network_options={"widths": [4], "dropout": 0.5})
+    risks = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        before = torch.get_rng_state()
+        risks.append(predict_risk(train_network(*data, settings)[0], data[0]))
+        assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used up"
+    assert np.array_equal(*risks)
+
+
+def test_bf16_gives_nearly_the_scores_of_fp32():
+    data, judge = (tensors(*planted_patients(n, s, 1.2)) for n, s in ((40, 1), (200, 2)))
+    networks = [train_network(*data, replace(QUICK, precision=p))[0] for p in ("fp32", "bf16")]
+    raw = [predict_risk(network, judge[0]) for network in networks]
+    one, other = ((risk - risk.mean()) / risk.std() for risk in raw)
+    assert not np.array_equal(*raw), "bf16 was not used"
+    assert np.corrcoef(one, other)[0, 1] > 0.99 and np.abs(one - other).max() < 0.2
+    c = [harrell_c(judge[1].numpy(), judge[2].numpy(), risk) for risk in raw]
+    assert abs(c[0] - c[1]) < 0.01
+
+
 def test_diverging_training_stops_with_advice():
     patches, time, event = tensors(*planted_patients(16, 6, 1.0))
     patches[0, 0] = float("nan")
@@ -226,11 +282,18 @@ def test_diverging_training_stops_with_advice():
         ({"learning_rate": 0.0}, r"learning_rate = 0.0; allowed: above 0"),
         ({"precision": "fp16"}, "precision = 'fp16'; allowed: fp32 or bf16"),
         ({"seeds_per_fold": 0}, "seeds_per_fold = 0; allowed: 1 or more"),
+        ({"device": "gpu"}, "device = 'gpu'; allowed: cpu, or cuda where PyTorch finds such a GPU"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**arguments)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device = 'cuda'; allowed: cpu, or cuda where PyTorch finds such a GPU"):
+        TrainingSettings(device="cuda")
 
 
 # ---------------------------------------------------------------- cross-fitting and checkpoints
@@ -271,6 +334,8 @@ def test_card_tells_how_the_network_came_about(fitted):
     assert card["settings"]["epochs"] == 3
     assert card["preprocessing"] == {"size": 16}
     assert len(card["losses"]) == 3
+    assert card["settings"]["network"] == "region" and len(card["training_ids_sha256"]) == 64
+    assert 0 < card["metrics"]["c_apparent"] <= 1 and 0 <= card["metrics"]["c_left_out"] <= 1
     assert json.loads((fitted[0] / "DL_without_0_1_0.json").read_text()) == card
 
 
@@ -283,6 +348,73 @@ def test_stopped_run_goes_on_with_the_same_scores(small_cohort, fitted):
     )
     assert sorted(line.split()[-1] for line in said) == ["read"] * 5 + ["trained"]
     assert all(np.array_equal(again[key], scores[key]) for key in scores)
+
+
+KILLED = """
+import sys, time
+import numpy as np, pandas as pd
+from rps_utils import training
+
+class Halting(training.Training):
+    def save(self, kept):
+        super().save(kept)
+        if len(self.losses) == 4:
+            print("saved", flush=True)
+            time.sleep(600)
+
+training.Training, training.SAVE_EVERY_S, training.SAVING_SHARE = Halting, 0.0, np.inf
+folder = sys.argv[1]
+cohort = pd.read_csv(folder + "/cohort.csv", float_precision="round_trip")
+settings = training.TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
+training.fit_fold_networks(np.load(folder + "/patches.npy"), cohort, [(0,)], settings, folder + "/models")
+"""
+
+
+def test_killed_training_goes_on_from_the_last_epoch_bit_by_bit(small_cohort, tmp_path, monkeypatch):
+    patches, cohort = small_cohort
+    np.save(tmp_path / "patches.npy", patches)
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "saved\n"
+        process.kill()
+    state, network = (tmp_path / "models" / f"{before}DL_without_0_0.safetensors" for before in ("unfinished_", ""))
+    assert state.is_file() and not network.exists()
+
+    epochs = []
+    monkeypatch.setattr(
+        Training, "train_epoch", lambda self, own=Training.train_epoch: (epochs.append(len(self.losses)), own(self))
+    )
+    settings = TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
+    resumed = fit_fold_networks(patches, cohort, [(0,)], settings, tmp_path / "models")
+    assert epochs == [4, 5, 6, 7, 8] and not state.exists()
+    straight = fit_fold_networks(patches, cohort, [(0,)], settings, tmp_path / "straight")
+    assert np.array_equal(resumed[(0,)], straight[(0,)])
+    assert network.read_bytes() == (tmp_path / "straight" / network.name).read_bytes(), "weights and card"
+
+
+def test_state_of_another_training_is_not_taken_up(tmp_path):
+    data = tensors(*planted_patients(16, 6, 1.0))
+    begun, kept = Training(*data, QUICK), Unfinished(tmp_path / "state.safetensors", {"settings": 1})
+    begun.train_epoch()
+    begun.save(kept)
+    again, other = Training(*data, QUICK), Training(*data, QUICK)
+    again.take_up(kept)
+    other.take_up(replace(kept, card={"settings": 2}))
+    assert len(again.losses) == 1 and other.losses == []
+    assert not torch.equal(other.network.blocks[0][0].weight, again.network.blocks[0][0].weight)
+
+
+def test_weights_to_start_from_are_part_of_the_card(small_cohort, tmp_path):
+    start = tmp_path / "start.safetensors"
+    said = []
+    for seed in (1, 2, 2):
+        torch.manual_seed(seed)
+        save_file(build_network("region", 5, 16, widths=[4]).state_dict(), start)
+        settings = replace(QUICK, weights=str(start))
+        fit_fold_networks(*small_cohort, [(0,)], settings, tmp_path / "models", progress=said.append)
+    assert [line.split()[-1] for line in said] == ["trained", "trained", "read"], "another file, another network"
+    with pytest.raises(FileNotFoundError, match=r"weights = .none\.safetensors.: no such file"):
+        fit_fold_networks(*small_cohort, [(0,)], replace(QUICK, weights="none.safetensors"), tmp_path)
 
 
 @pytest.mark.parametrize("change", ["settings", "outcome", "patches", "preprocessing"])

@@ -1,0 +1,197 @@
+"""Levers and the reported score: each lever runs, learns from training patients only, and the tables resume."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rps_utils import recipes, study
+from rps_utils.crossfit import FittedScores
+from rps_utils.phantom_patients import draw_patients
+from rps_utils.training import TrainingSettings
+
+SLOW = ("resnet10", "all_orientations", "epochs_15", "epochs_60")  # nothing in them that the others have not
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """A pool without images: patches are noise inside a ball that is as bright as the patient's hazard is high."""
+    people = draw_patients(110, 5)
+    people.insert(0, "patient_id", [f"P{i}" for i in range(len(people))])
+    rng = np.random.default_rng(3)
+    features = pd.DataFrame(rng.normal(size=(110, 12)), people["patient_id"], [f"f{i}" for i in range(12)])
+    features[recipes.VOLUME] = people["size_cm"].to_numpy() ** 3
+    patches = 0.3 * rng.random((110, 5, 16, 16, 16))
+    axis = np.linspace(-1, 1, 16)
+    ball = sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")) < 0.5
+    bright = 1 / (1 + np.exp(-people["eta"].to_numpy()))
+    patches[:, 0] = (patches[:, 0] + bright[:, None, None, None]) * ball
+    patches[:, 1], patches[:, 4] = ball, ~ball
+    return study.Pool(people.drop(columns=["eta", "time_months", "event"]), patches.astype(np.float16), features)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Cohorts of 36 + 12 patients and 24 more to judge on, three epochs."""
+    for name in ("COHORT", "TUNING_COHORT"):
+        monkeypatch.setattr(recipes, name, study.StudySettings(patients=48, folds=3, reserve=24))
+    monkeypatch.setattr(recipes, "TrainingSettings", partial(TrainingSettings, epochs=3))
+
+
+@pytest.mark.parametrize("lever", [name for name in recipes.LEVERS if name not in SLOW])
+def test_every_lever_gives_a_row(pool, lever):
+    (row,) = recipes.measure_lever({recipes.LEVERS[lever].cut: pool}, lever, 0)
+    assert list(row) == recipes.LEVER_COLUMNS
+    assert 0 < row["c_held_out"] < 1 and 0 < row["c_apparent"] < 1
+
+
+def lesson(pool):
+    draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
+    settings = TrainingSettings(epochs=3, seed=1)
+    everybody = recipes.Lesson(torch.from_numpy(draw.patches), draw.cohort, draw.features, settings)
+    return everybody.part((draw.cohort["split"] == "training").to_numpy())
+
+
+class TestLevers:
+    def test_no_lever_sees_a_patient_it_is_judged_on(self, pool, monkeypatch):
+        seen = []
+
+        def learn(lesson):
+            seen.append(lesson)
+            return lambda patches: patches[:, 0].double().mean(dim=(1, 2, 3)).numpy()
+
+        monkeypatch.setitem(recipes.LEVERS, "spy", recipes.Lever("spy", learn=learn))
+        (row,) = recipes.measure_lever({study.PATCHES: pool}, "spy", 0)
+        (given,) = seen
+        assert len(given.patches) == len(given.features) == len(given.cohort) == 36
+        assert set(given.cohort["split"]) == {"training"}
+        assert not {"eta", "z_rad", "z_spat", "z_int", "aggressiveness"} & set(given.cohort), (
+            "the truth is out of bounds"
+        )
+        assert row["c_held_out"] > 0.6, "brightness is the hazard in this pool"
+
+    def test_channels_are_chosen_by_name(self, pool):
+        draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
+        shown = recipes.channels("hu", "rim")(draw)
+        assert np.array_equal(shown[:, 0], draw.patches[:, 0] + draw.patches[:, 3])
+        assert np.array_equal(shown[:, 1], draw.patches[:, 4])
+
+    def test_only_right_sided_patients_are_mirrored_back(self, pool):
+        draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
+        shown, right = recipes.as_scanned(draw), (draw.cohort["side"] == "right").to_numpy()
+        assert np.array_equal(shown[~right], draw.patches[~right])
+        assert np.array_equal(shown[right], draw.patches[right][:, :, ::-1])
+
+    def test_momentum_keeps_the_slow_twin(self, pool):
+        given = lesson(pool)
+        training = recipes.WithMomentum(given.patches, *given.outcome(), given.settings)
+        slow = training.finish()
+        assert slow is training.twins[0].target and not slow.training
+        assert not torch.equal(slow.blocks[0][0].weight, training.network.blocks[0][0].weight)
+
+    def test_early_stopping_keeps_the_epoch_best_in_the_inner_fold(self, pool):
+        given = lesson(pool)
+        inside = (given.cohort["fold"] == 0).to_numpy()
+        learned, inner = given.part(~inside), given.part(inside)
+        stopped = recipes.Stopped(learned.patches, *learned.outcome(), learned.settings, inner=inner)
+        losses = []
+        for _ in range(3):
+            stopped.train_epoch()
+            risk = recipes.predict_risk(stopped.network.eval(), inner.patches)
+            losses.append(float(recipes.cox_loss(torch.from_numpy(risk), *inner.outcome())))
+        assert stopped.best[0] == pytest.approx(min(losses))
+
+    def test_further_tasks_are_learned(self, pool):
+        given = lesson(pool)
+        targets = (given.patches[:, [0]].float().mean(dim=(2, 3, 4)) - 0.2) * 10
+        training = recipes.WithTasks(
+            given.patches, *given.outcome(), given.with_settings(epochs=12).settings, targets=targets
+        )
+        network = training.finish()
+        with torch.no_grad():
+            said = network(given.patches.float())[:, 1]
+        assert np.corrcoef(said, targets[:, 0])[0, 1] > 0.6
+
+    def test_painting_changes_the_convolutions_only(self, pool):
+        learned = recipes.learn_to_paint(lesson(pool), epochs=2)
+        assert set(learned) == {f"blocks.{i}.{name}" for i in (0, 1) for name in ("0.weight", "1.weight", "1.bias")}
+
+    def test_the_scale_of_a_network_does_not_weigh_in_a_mean(self, pool):
+        given = lesson(pool)
+        first = lambda patches: patches[:, 0].double().mean(dim=(1, 2, 3)).numpy()  # noqa: E731
+        second = lambda patches: -patches[:, 1].double().std(dim=(1, 2, 3)).numpy() + first(patches) * 0.5  # noqa: E731
+        mean = recipes.mean_score([first, second], given)(given.patches)
+        again = recipes.mean_score([first, lambda patches: 7 + 1000 * second(patches)], given)(given.patches)
+        assert np.allclose(mean, again)
+
+    def test_unknown_lever_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="unknown lever magic; allowed: default, plain_hu_raw"):
+            recipes.run_levers(tmp_path / "a.csv", tmp_path, ["magic"])
+
+
+class TestTables:
+    def test_stopped_or_straight_or_in_parallel_the_table_is_the_same(self, tmp_path):
+        def work(name, number):
+            return [{"name": name, "number": number, "value": number / 3}]
+
+        wanted = [(name, i) for i in range(3) for name in ("null", "b")]
+        columns = ["name", "number", "value"]
+        recipes.grow_table(tmp_path / "a.csv", columns, wanted, work)
+        recipes.grow_table(tmp_path / "b.csv", columns, wanted[2:4], work)
+        said = []
+        recipes.grow_table(tmp_path / "b.csv", columns, wanted, work, n_jobs=2, progress=said.append)
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+        assert len(said) == 4, "two pieces were there"
+
+    def test_differences_are_paired_by_cohort(self):
+        base = np.array([0.6, 0.7, 0.8])
+        rows = [("default", i, c) for i, c in enumerate(base)]
+        rows += [("dropout", i, c + 0.01 * (i + 1)) for i, c in enumerate(base[:2])]
+        table = pd.DataFrame(rows, columns=["lever", "cohort", "c_held_out"]).assign(c_apparent=0.9, seconds=1.0)
+        found = recipes.lever_table(table)
+        assert list(found.index) == ["default", "dropout"] and found.loc["dropout", "cohorts"] == 2
+        assert found.loc["dropout", "difference"] == pytest.approx(0.015)
+        assert found.loc["dropout", "difference_se"] == pytest.approx(0.005)
+        assert found.loc["dropout", "low"] == pytest.approx(0.015 - 12.706 * 0.005, abs=1e-4)
+        assert np.isnan(found.loc["default", "difference"])
+
+
+def volume_as_radiomics(draw, _):
+    value, learned = draw.features[recipes.VOLUME], draw.training["patient_id"]
+    return FittedScores(value[learned], value[learned], value.drop(learned), {})
+
+
+@pytest.fixture(scope="module")
+def rows(pool):
+    """Rows of one larger cohort in three variants."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "COHORT", study.StudySettings(patients=54, folds=3, reserve=50))
+        patch.setattr(recipes, "TrainingSettings", partial(TrainingSettings, epochs=3))
+        patch.setattr(recipes, "radiomic_scores", volume_as_radiomics)  # the real one is tested with the study
+        return {v: recipes.measure_scores(pool, v, 1) for v in ("full", "null", "decoupled")}
+
+
+class TestScores:
+    def test_models_of_a_variant(self, rows):
+        models = {variant: [row["model"] for row in part] for variant, part in rows.items()}
+        fitted = ["DL", "Rad", "volume"]
+        assert models == {
+            "full": [*fitted, "image latents", "true hazard"],
+            "null": fitted,
+            "decoupled": [*fitted, "true hazard"],
+        }
+
+    def test_truth_leads_and_the_network_sees_the_brightness(self, rows):
+        c = {row["model"]: row["c_held_out"] for row in rows["full"]}
+        assert 0.75 < c["true hazard"] < 0.95 and 0.6 < c["image latents"] < c["true hazard"]
+        assert c["DL"] > 0.6
+
+    def test_summary(self, rows):
+        table = pd.DataFrame([row for part in rows.values() for row in part], columns=recipes.SCORE_COLUMNS)
+        second = table.assign(cohort=2, c_held_out=table["c_held_out"] + 0.02)
+        both = pd.concat([table, second])
+        assert recipes.score_table(both).loc[("full", "DL"), "se"] == pytest.approx(0.01)
+        gap = recipes.score_difference(both, "full", "true hazard", "DL")
+        assert gap["cohorts"] == 2 and gap["se"] == pytest.approx(0, abs=1e-12)
