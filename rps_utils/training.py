@@ -504,7 +504,6 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     state : str
         "trained" or "read".
     """
-    orientations = task.settings.augmentation.orientations
     with one_thread():
         everyone = _read_only_tensor(patches)
         network, state = read_checkpoint(task.path, task.card), "read"

@@ -10,7 +10,8 @@ import pytest
 from rps_utils import runs
 
 NOTEBOOKS = sorted(runs.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-DEEP = {"02_augmentation", "03_deep_learning", "14_controls", "15_explanation"}  # the only ones that may load torch
+# The only ones that may load torch.
+DEEP = {"02_augmentation", "03_deep_learning", "14_controls", "15_explanation", "16_doubt"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
