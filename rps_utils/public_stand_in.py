@@ -16,7 +16,7 @@ import pandas as pd
 from pydicom import Dataset, dcmread
 
 from rps_utils.dicom_writer import write_ct, write_seg
-from rps_utils.faults import SEED, small_scan
+from rps_utils.faults_manifest import SEED, small_scan
 from rps_utils.files import whole_file, write_csv
 from rps_utils.images import Volume
 from rps_utils.public import ROLES, SERIES_COLUMNS

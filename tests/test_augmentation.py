@@ -91,5 +91,5 @@ def test_no_augmentation_changes_nothing():
 
 
 def test_unknown_orientations_are_refused_with_the_allowed_ones():
-    with pytest.raises(ValueError, match=r"orientations = 'mirror'; allowed: none, lateral_axis_kept, all"):
+    with pytest.raises(ValueError, match=r"orientations = 'mirror'; allowed: none, lateral_axis_kept, both_sides, all"):
         legal_orientations("mirror")

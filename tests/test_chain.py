@@ -12,8 +12,8 @@ from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
 from rps_utils import runs
-from rps_utils.evaluation import training_cutoffs
 from rps_utils.files import read_csv, read_json
+from rps_utils.risk_groups import training_cutoffs
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 
 pytestmark = pytest.mark.chain

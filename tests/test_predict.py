@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import crossfit, evaluation, fusion, ledger, predict
+from rps_utils import crossfit, fusion, ledger, predict, risk_groups
 from rps_utils.cox import learn_design
 from rps_utils.features import ExtractionSettings, RadiomicModel
 from rps_utils.files import write_json
@@ -107,19 +107,19 @@ def test_strangers_in_the_table_change_nobody(cohort, run):
 def test_the_table_passes_the_door_and_brings_its_cut_off(cohort, run):
     table = scored(run, cohort[cohort["split"] == "validation"]).astype({"event": int})
     assert check_scores(table) == []
-    cutoffs = evaluation.training_cutoffs(table)
-    assert cutoffs["cutoff"].tolist() == [0.1] * 5 and set(cutoffs["learned_from"]) == {"the table"}
-    grouped = evaluation.with_groups(table)
+    cutoffs = risk_groups.training_cutoffs(table)
+    assert cutoffs["cutoff"].tolist() == [0.1] * 5 and set(cutoffs["learned_from"]) == {"given"}
+    grouped = risk_groups.with_groups(table)
     assert ((grouped["risk"] > 0.1) == (grouped["group"] == "high")).all()
-    rows = evaluation.risk_group_rows(table)
+    rows = risk_groups.risk_group_rows(table)
     assert rows.loc[rows["metric"] == "hazard_ratio", "value"].notna().all()
     assert table["lower_90"].notna().eq(table["model"].isin(["DL", "DLCM"])).all()
     assert len(ledger.cutoffs(table, cutoffs)) == 5
 
 
 def test_training_scores_decide_before_a_cut_off_that_was_brought(cohort, run):
-    own = evaluation.training_cutoffs(run[1])
-    brought = evaluation.training_cutoffs(run[1].assign(cutoff=9.0))
+    own = risk_groups.training_cutoffs(run[1])
+    brought = risk_groups.training_cutoffs(run[1].assign(cutoff=9.0))
     pd.testing.assert_frame_equal(own, brought)
 
 
@@ -226,7 +226,7 @@ def test_half_an_outcome_is_a_fault(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two networks for each of three folds, barely trained, on noise."""
+    """Two networks for each of three folds, trained for seconds, on noise."""
     run, draw = tmp_path_factory.mktemp("run"), np.random.default_rng(2)
     settings = PatchSettings(size=16)
     patches = draw.normal(0, 0.3, (24, 5, 16, 16, 16)).astype(np.float16)
@@ -235,7 +235,7 @@ def trained(tmp_path_factory):
     cohort = pd.DataFrame({"patient_id": [f"P{i}" for i in range(24)], "split": split})
     cohort["fold"] = np.where(split == "training", np.arange(24) % 3, np.nan)
     cohort = cohort.assign(time_months=draw.exponential(20, 24) + 1, event=np.arange(24) % 2)
-    quick = TrainingSettings(epochs=1, network_options={"widths": [4]}, seeds_per_fold=2, seed=3)
+    quick = TrainingSettings(epochs=10, network_options={"widths": [4]}, seeds_per_fold=2, seed=3)
     sets = crossfit.leave_out_sets(3, whole=False)
     scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=predict._plain(settings))
     write_patches(cohort["patient_id"], patches, settings, run / "patches.npz")
