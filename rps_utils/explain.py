@@ -19,10 +19,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 from rps_utils.augmentation import legal_orientations, orient
-from rps_utils.crossfit import learning_patients
+from rps_utils.crossfit import read_ensembles
 from rps_utils.curves import Estimate
+from rps_utils.files import read_json
 from rps_utils.patches import HU_CHANNELS, PatchSettings
-from rps_utils.training import one_thread, predict_risk, read_card, read_checkpoint
+from rps_utils.training import ENSEMBLES, one_thread, read_card, read_checkpoint
 
 STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
 
@@ -77,41 +78,41 @@ class DeepScore(nn.Module):
         return DeepScore(list(networks), self.weights, self.offset, self.orientations)
 
 
-def read_score(models_dir: str | Path, patches: np.ndarray, cohort: pd.DataFrame) -> DeepScore:
-    """Read the networks that leave out one fold each, and put them together to the DL-score of new patients.
+def read_score(models_dir: str | Path) -> DeepScore:
+    """Put the networks that leave out one fold each together to the DL-score of new patients.
 
     Parameters
     ----------
     models_dir : path
-        With ``DL_without_<fold>_<number>.safetensors``, from `training.fit_fold_networks`.
-    patches : ndarray, (n, channels, S, S, S)
-        Of the whole cohort, in its order: each network is standardised by the patients it learned from.
-    cohort : DataFrame
-        With ``patient_id, split, fold``.
+        With the networks and scales that `training.fit_fold_networks` has written.
 
     Raises
     ------
     FileNotFoundError
-        No network of a fold.
+        The scales, or a network, are not there.
     """
-    folds = sorted(cohort.loc[cohort["split"] == "training", "fold"].astype(int).unique())
+    models = Path(models_dir)
+    if not (models / ENSEMBLES).is_file():
+        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
+    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
+    single = [ensemble for left_out, ensemble in stored.items() if len(left_out) == 1]
     networks, weights, offset, orientations = [], [], 0.0, "none"
-    for fold in folds:
-        paths = sorted(Path(models_dir).glob(f"DL_without_{fold}_[0-9]*.safetensors"))
-        paths = [path for path in paths if read_card(path)["left_out_folds"] == [fold]]
-        if not paths:
-            raise FileNotFoundError(f"{models_dir} holds no network without fold {fold}: run notebook 03 first")
-        orientations = read_card(paths[0])["settings"]["augmentation"]["orientations"]
-        own = [read_checkpoint(path) for path in paths]
-        learns = cohort["patient_id"].isin(learning_patients(cohort, (fold,))).to_numpy()
-        seen = torch.from_numpy(patches[learns])
-        raw = np.stack([predict_risk(network, seen, orientations) for network in own])
-        means, sds = raw.mean(axis=1), raw.std(axis=1)
-        spread = ((raw - means[:, None]) / sds[:, None]).mean(axis=0).std()
-        networks += own
-        weights += (1 / (len(folds) * len(own) * spread * sds)).tolist()
-        offset -= float((means / sds).mean() / (len(folds) * spread))
+    for ensemble in single:
+        share = 1 / (len(single) * ensemble.scale.sd)
+        offset -= share * ensemble.scale.mean
+        for file, scale in ensemble.networks.items():
+            networks.append(_read_network(models / file))
+            orientations = read_card(models / file)["settings"]["augmentation"]["orientations"]
+            weights.append(share / (len(ensemble.networks) * scale.sd))
+            offset -= weights[-1] * scale.mean
     return DeepScore(networks, weights, offset, orientations)
+
+
+def _read_network(path: Path) -> nn.Module:
+    network = read_checkpoint(path)
+    if network is None:
+        raise FileNotFoundError(f"{path} is missing: run notebook 03 again")
+    return network
 
 
 def score_patches(score: DeepScore, patches: np.ndarray, batch_size: int = 16) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Maps and their grades, on networks whose answer is known by construction."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,14 +66,14 @@ def trained(tmp_path_factory):
 class TestDeepScore:
     def test_it_is_the_score_of_the_study(self, trained):
         cohort, patches, folder, validation = trained
-        score = explain.read_score(folder, patches, cohort)
+        score = explain.read_score(folder)
         found = pd.Series(explain.score_patches(score, patches), cohort["patient_id"])[validation.index]
         assert len(score.networks) == 6 and validation.std() > 0.1
         assert np.abs(found - validation).max() < 1e-6
 
     def test_the_members_add_up_to_it(self, trained):
-        cohort, patches, folder, _ = trained
-        score = explain.read_score(folder, patches, cohort)
+        _, patches, folder, _ = trained
+        score = explain.read_score(folder)
         parts = sum(explain.score_patches(member, patches[:4]) for member in score.members())
         assert np.allclose(parts + score.offset, explain.score_patches(score, patches[:4]), atol=1e-5)
 
@@ -82,10 +84,12 @@ class TestDeepScore:
         assert torch.equal(a.sort().values, b.sort().values) and not torch.equal(a, b)
         assert torch.equal(b, score.shuffled(1).networks[0].weights.flatten())
 
-    def test_a_missing_fold_is_named(self, trained, tmp_path):
-        cohort, patches, _, _ = trained
-        with pytest.raises(FileNotFoundError, match="no network without fold 0: run notebook 03"):
-            explain.read_score(tmp_path, patches, cohort)
+    def test_what_is_missing_is_named(self, trained, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"DL_ensembles.json is missing: run notebook 03 first"):
+            explain.read_score(tmp_path)
+        shutil.copy(trained[2] / "DL_ensembles.json", tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
+            explain.read_score(tmp_path)
 
 
 class TestFlatBaseline:
