@@ -205,9 +205,9 @@ class Undealt(Training):
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """Return the indices of the patients in each batch of an epoch."""
+        drawn = torch.randperm(len(self.event), generator=generator)
         count = len(super().batches(generator))
-        drawn = torch.randperm(len(self.event), generator=generator).chunk(count)
-        return [batch for batch in drawn if self.event[batch].any()]
+        return [batch for batch in drawn.chunk(count) if self.event[batch].any()]
 
 
 class Stopped(Training):

@@ -18,7 +18,7 @@ def random_patches(n=3, channels=2, size=6, seed=0):
     return torch.rand(n, channels, size, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("lateral_axis_kept", 8), ("all", 48)])
+@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("lateral_axis_kept", 8), ("both_sides", 16), ("all", 48)])
 def test_orientations_are_distinct_and_the_first_is_the_patch_itself(kind, count):
     patches = random_patches(n=1)
     turned = [orient(patches, o) for o in legal_orientations(kind)]
