@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor, nn
@@ -34,7 +34,6 @@ from torch.nn import functional
 from rps_utils.augmentation import NO_AUGMENTATION, Augmentation, augment
 from rps_utils.cox import fit_cox
 from rps_utils.features import clipped_scores, varying_features
-from rps_utils.files import write_csv
 from rps_utils.images import Volume
 from rps_utils.metrics import harrell_c
 from rps_utils.patches import PatchSettings, make_patch, read_patches, write_patches
@@ -44,11 +43,12 @@ from rps_utils.study import (
     PATCHES,
     Pool,
     Replicate,
+    Rows,
     StudySettings,
     draw_replicate,
+    grow_table,
     make_pool,
     radiomic_scores,
-    read_replicates,
 )
 from rps_utils.training import (
     Training,
@@ -68,50 +68,6 @@ TUNING_COHORT = StudySettings(reserve=TUNING_PATIENTS - 115)  # 86 to learn from
 TABOO = [*LATENTS, "eta", "scanner", "image_seed"]  # what nobody knows of a real patient
 LEVER_COLUMNS = ["lever", "cohort", "c_held_out", "c_apparent", "seconds"]
 SCORE_COLUMNS = ["variant", "cohort", "model", "c_held_out", "c_cross_fitted", "c_apparent", "seconds"]
-
-Key = tuple[Hashable, ...]
-Rows = list[dict[str, Any]]
-
-
-def grow_table(
-    out: str | Path,
-    columns: Sequence[str],
-    wanted: Sequence[Key],
-    work: Callable[..., Rows],
-    n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
-) -> pd.DataFrame:
-    """Bring a table up to date, and write it after each piece of work, so that a stopped one goes on.
-
-    Parameters
-    ----------
-    out : str or Path
-        CSV. Rows that are there are kept, whatever they were made with: after a change of the recipe, begin anew.
-    columns : sequence of str
-        Of the table. The first ones, as many as a key has entries, tell the pieces apart, and sort the table.
-    wanted : sequence of tuple
-        Keys of the pieces that the table shall hold.
-    work : callable
-        Gets the entries of a key, returns the rows of that piece.
-    n_jobs : int
-        Processes, one thread each.
-    progress : callable, optional
-        Called with a line of text after each piece.
-    """
-    table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=list(columns))
-    keys = list(columns[: len(wanted[0])])
-    there = set(table[keys].itertuples(index=False, name=None))
-    missing = [key for key in wanted if key not in there]
-    with parallel_config("loky", inner_max_num_threads=1):
-        pieces = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(work)(*key) for key in missing)
-        for done, rows in enumerate(pieces, start=1):
-            table = pd.DataFrame([*table.to_dict("records"), *rows], columns=list(columns))
-            table = table.sort_values(keys, kind="stable", ignore_index=True)
-            write_csv(table, out)
-            if progress:
-                progress(f"{done} of {len(missing)}: " + ", ".join(str(rows[0][key]) for key in keys))
-    return table
-
 
 # ---------------------------------------------------------------- ways to learn
 
@@ -536,14 +492,14 @@ def run_levers(
     Parameters
     ----------
     out : str or Path
-        CSV; see `grow_table`.
+        CSV; see `study.grow_table`. After a change of the recipe, begin a new one.
     folder : str or Path
         Of the tuning pool.
     levers : sequence of str
         Names in `LEVERS`.
     cohorts : sequence of int
     n_jobs, progress
-        See `grow_table`.
+        See `study.grow_table`.
 
     Raises
     ------
@@ -555,7 +511,7 @@ def run_levers(
         raise ValueError(f"unknown lever {', '.join(sorted(unknown))}; allowed: {', '.join(LEVERS)}")
     pools = {cut: tuning_pool(folder, cut, n_jobs, progress) for cut in {LEVERS[name].cut for name in levers}}
     wanted = [(lever, cohort) for cohort in cohorts for lever in levers]
-    return grow_table(out, LEVER_COLUMNS, wanted, partial(measure_lever, pools), n_jobs, progress)
+    return grow_table(out, LEVER_COLUMNS, LEVER_COLUMNS[:2], wanted, partial(measure_lever, pools), n_jobs, progress)
 
 
 # ---------------------------------------------------------------- the score beside its rivals and the truth
@@ -648,7 +604,7 @@ def run_scores(
 ) -> pd.DataFrame:
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
     wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
-    return grow_table(out, SCORE_COLUMNS, wanted, partial(measure_scores, pool), n_jobs, progress)
+    return grow_table(out, SCORE_COLUMNS, SCORE_COLUMNS[:2], wanted, partial(measure_scores, pool), n_jobs, progress)
 
 
 # ---------------------------------------------------------------- what the tables say

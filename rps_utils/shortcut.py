@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 
 from rps_utils.features import SelectionSettings, fit_radiomic_model
-from rps_utils.files import write_csv
 from rps_utils.metrics import harrell_c
 from rps_utils.study import (
     PATCHES,
@@ -28,11 +27,11 @@ from rps_utils.study import (
     TRUTH_DRAWS,
     Pool,
     Replicate,
+    Rows,
     StudySettings,
     draw_replicate,
+    grow_table,
     mean_estimate,
-    read_replicates,
-    same_settings,
     with_outcome,
 )
 
@@ -187,19 +186,13 @@ def run_shortcut(
     """
     if not pool.patients["patient_id"].equals(smooth.patients["patient_id"]):
         raise ValueError("the two pools hold different patients: render both with the same number and seed")
-    table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=COLUMNS)
-    there = set(table.loc[same_settings(table, settings), "replicate"])
-    wanted = [number for number in range(count) if number not in there]
-    with parallel_config("loky", inner_max_num_threads=1), Parallel(n_jobs=n_jobs) as workers:
-        for start in range(0, len(wanted), n_jobs):
-            block = wanted[start : start + n_jobs]
-            rows = workers(delayed(measure_shortcut)(pool, smooth, number, settings) for number in block)
-            table = pd.DataFrame([*table.to_dict("records"), *(row for part in rows for row in part)], columns=COLUMNS)
-            table = table.sort_values([*SETTINGS, "replicate"], kind="stable", ignore_index=True)
-            write_csv(table, out)
-            if progress:
-                progress(f"{start + len(block)} of {len(wanted)} replicates")
-    return table
+    wanted = [(number, *settings.identity()) for number in range(count)]
+    work = partial(_measure_one, pool, smooth, settings)
+    return grow_table(out, COLUMNS, ["replicate", *SETTINGS], wanted, work, n_jobs, progress)
+
+
+def _measure_one(pool: Pool, smooth: Pool, settings: StudySettings, number: int, *_: int) -> Rows:
+    return measure_shortcut(pool, smooth, number, settings)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,8 +17,9 @@ of the unfiltered image only, at 3 mm; networks are small ones (`QUICK_NETWORK`)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,7 +57,6 @@ KINDS = ("apparent", "cross_fitted", "validation")
 FUSED = {"DL": "DLCM", "Rad": "RSCM"}
 TRAINING_SHARE = 0.75
 TRUTH_DRAWS = 5
-BLOCK = 10
 SETTINGS = ("patients", "folds", "epochs", "reserve", "seed")
 COLUMNS = [
     *("variant", "replicate", *SETTINGS, "training_events", "validation_patients", "validation_events", "model"),
@@ -65,6 +65,9 @@ COLUMNS = [
     *(f"{value}{unit}_{kind}" for kind in KINDS[:2] for unit in ("", "_high") for value in ("hr", "p", "lrt_p")),
     "note",
 ]
+
+
+Rows = list[dict[str, Any]]
 
 
 # ---------------------------------------------------------------- the pool
@@ -197,6 +200,10 @@ class StudySettings:
     ridge: float = 0.1
     resamples: int = 1000
     seed: int = 2026
+
+    def identity(self) -> tuple[int, ...]:
+        """Return what tells the rows of one table apart, the values of `SETTINGS`."""
+        return tuple(getattr(self, name) for name in SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -488,18 +495,54 @@ def run_study(
         One row a replicate and model, with `COLUMNS`.
     """
     settings = settings or StudySettings()
-    table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=COLUMNS)
-    there = set(table.loc[same_settings(table, settings), ["variant", "replicate"]].itertuples(index=False, name=None))
-    wanted = [(v, i) for i in range(count) for v in variants if (v, i) not in there]
-    with parallel_config("loky", inner_max_num_threads=1), Parallel(n_jobs=n_jobs) as workers:
-        for start in range(0, len(wanted), BLOCK * n_jobs):
-            block = wanted[start : start + BLOCK * n_jobs]
-            rows = workers(delayed(measure_replicate)(pool, v, i, settings) for v, i in block)
-            table = pd.DataFrame([*table.to_dict("records"), *(row for part in rows for row in part)], columns=COLUMNS)
-            table = table.sort_values(["variant", *SETTINGS, "replicate"], kind="stable", ignore_index=True)
+    wanted = [(variant, number, *settings.identity()) for number in range(count) for variant in variants]
+    work = partial(_measure_one, pool, settings)
+    return grow_table(out, COLUMNS, ["variant", "replicate", *SETTINGS], wanted, work, n_jobs, progress)
+
+
+def _measure_one(pool: Pool, settings: StudySettings, variant: str, number: int, *_: int) -> Rows:
+    return measure_replicate(pool, variant, number, settings)
+
+
+def grow_table(
+    out: str | Path,
+    columns: Sequence[str],
+    keys: Sequence[str],
+    wanted: Sequence[tuple[Hashable, ...]],
+    work: Callable[..., Rows],
+    n_jobs: int = 1,
+    progress: Callable[[str], Any] | None = None,
+) -> pd.DataFrame:
+    """Bring a table up to date, and write it after each piece of work, so that a stopped one goes on.
+
+    Parameters
+    ----------
+    out : str or Path
+        CSV. Rows that are there are kept, whatever they were made with beyond their keys.
+    columns : sequence of str
+        Of the table.
+    keys : sequence of str
+        Columns that tell the pieces apart, and sort the table.
+    wanted : sequence of tuple
+        The keys' values of the pieces that the table shall hold.
+    work : callable
+        Gets the values of the keys, returns the rows of that piece.
+    n_jobs : int
+        Processes, one thread each.
+    progress : callable, optional
+        Called with a line of text after each piece.
+    """
+    table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=list(columns))
+    there = set(table[list(keys)].itertuples(index=False, name=None))
+    missing = [values for values in wanted if values not in there]
+    with parallel_config("loky", inner_max_num_threads=1):
+        pieces = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(work)(*v) for v in missing)
+        for done, rows in enumerate(pieces, start=1):
+            table = pd.DataFrame([*table.to_dict("records"), *rows], columns=list(columns))
+            table = table.sort_values(list(keys), kind="stable", ignore_index=True)
             write_csv(table, out)
             if progress:
-                progress(f"{start + len(block)} of {len(wanted)} replicates")
+                progress(f"{done} of {len(missing)}: " + ", ".join(str(rows[0][key]) for key in keys))
     return table
 
 
@@ -507,13 +550,6 @@ def read_replicates(path: str | Path) -> pd.DataFrame:
     """Read a table that `run_study` wrote. The variant ``null`` is a word here, and not a missing value."""
     with Path(path).open(encoding="utf-8") as stream:
         return pd.read_csv(stream, keep_default_na=False, na_values=[""])
-
-
-def same_settings(table: pd.DataFrame, settings: StudySettings) -> pd.Series:
-    """Tell for each row of a table whether it was made with these settings."""
-    return pd.Series(True, table.index) & (table[list(SETTINGS)] == [getattr(settings, s) for s in SETTINGS]).all(
-        axis=1
-    )
 
 
 # ---------------------------------------------------------------- what a validation set can detect

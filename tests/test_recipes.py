@@ -138,10 +138,10 @@ class TestTables:
 
         wanted = [(name, i) for i in range(3) for name in ("null", "b")]
         columns = ["name", "number", "value"]
-        recipes.grow_table(tmp_path / "a.csv", columns, wanted, work)
-        recipes.grow_table(tmp_path / "b.csv", columns, wanted[2:4], work)
+        study.grow_table(tmp_path / "a.csv", columns, columns[:2], wanted, work)
+        study.grow_table(tmp_path / "b.csv", columns, columns[:2], wanted[2:4], work)
         said = []
-        recipes.grow_table(tmp_path / "b.csv", columns, wanted, work, n_jobs=2, progress=said.append)
+        study.grow_table(tmp_path / "b.csv", columns, columns[:2], wanted, work, n_jobs=2, progress=said.append)
         assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
         assert len(said) == 4, "two pieces were there"
 
