@@ -104,3 +104,25 @@ def test_correcting_halves_the_chi_square():
     assert crossfit.correct_p(chi2.sf(7.0, 1)) == pytest.approx(chi2.sf(3.5, 1))
     assert crossfit.correct_p([1.0, 0.05, np.nan])[:2] == pytest.approx([1.0, 0.165776], abs=1e-6)
     assert np.isnan(crossfit.correct_p(np.nan))
+
+
+def test_the_claim_of_a_predictor_has_a_direction():
+    p = crossfit.predictor_p([0.05, 0.05, np.nan], [3.0, 0.3, 3.0])
+    assert p[:2] == pytest.approx([0.082888, 0.917112], abs=1e-6) and np.isnan(p[2])
+
+
+def test_held_covariates_pull_a_blind_score_below_one_and_the_directed_test_stays_silent():
+    """Features and covariates tell the same; nothing is related to the outcome."""
+    draw = np.random.default_rng(5)
+    fold = np.arange(90) % 5
+    z = []
+    for _ in range(600):
+        covariates, outcome = draw.normal(size=(90, 10)), draw.normal(size=90)
+        features = covariates @ draw.normal(size=(10, 30)) + draw.normal(size=(90, 30))
+        score = (features @ features.T * (fold[:, None] != fold[None, :])) @ outcome
+        held = np.eye(90) - covariates @ np.linalg.pinv(covariates)
+        z.append(score @ held @ outcome / np.linalg.norm(held @ score))
+    p, ratio = 2 * norm.sf(np.abs(z)), np.exp(z)
+    assert np.mean(z) < -0.3
+    assert (crossfit.correct_p(p) < 0.05).mean() > 0.06
+    assert (crossfit.predictor_p(p, ratio) < 0.05).mean() < 0.05

@@ -195,6 +195,13 @@ class TestCommittedTables:
         assert value["KM split, searched cut-off: p < .05"] > 0.1
         assert value["added value of the in-sample score: p < .05"] > 0.3
 
+    def test_the_directed_test_of_a_predictor_keeps_its_level_and_the_plain_one_does_not(self, results):
+        found = study.verdicts(results).query("study == 'classical' and replicates >= 50 and model == 'Rad'")
+        claim = found[found["check"].str.startswith("independent predictor")].set_index("variant")
+        assert {"null", "decoupled", "clinical_only"} <= set(claim.index) and claim["holds"].all(), claim
+        plain = found[found["check"] == "added value of the cross-fitted score: p < .05"].set_index("variant")
+        assert plain.loc["null", "low"] > 0.15 and plain.loc["decoupled", "low"] > 0.05
+
 
 def test_power_rises_and_reversals_vanish_with_size():
     table = study.power_table(sizes=(29, 250), pairs=((0.76, 0.65), (0.7, 0.7)), draws=60)
