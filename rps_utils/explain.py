@@ -19,11 +19,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from rps_utils.augmentation import legal_orientations, orient
-from rps_utils.crossfit import read_ensembles
 from rps_utils.curves import Estimate
-from rps_utils.files import read_json
 from rps_utils.patches import HU_CHANNELS, PatchSettings
-from rps_utils.training import ENSEMBLES, one_thread, read_card, read_checkpoint
+from rps_utils.training import one_thread, read_card, read_checkpoint, read_fold_ensembles
 
 STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
 
@@ -92,27 +90,17 @@ def read_score(models_dir: str | Path) -> DeepScore:
         The scales, or a network, are not there.
     """
     models = Path(models_dir)
-    if not (models / ENSEMBLES).is_file():
-        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
-    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
-    single = [ensemble for left_out, ensemble in stored.items() if len(left_out) == 1]
+    single = list(read_fold_ensembles(models).values())
     networks, weights, offset, orientations = [], [], 0.0, "none"
     for ensemble in single:
         share = 1 / (len(single) * ensemble.scale.sd)
         offset -= share * ensemble.scale.mean
         for file, scale in ensemble.networks.items():
-            networks.append(_read_network(models / file))
+            networks.append(read_checkpoint(models / file))
             orientations = read_card(models / file)["settings"]["augmentation"]["orientations"]
             weights.append(share / (len(ensemble.networks) * scale.sd))
             offset -= weights[-1] * scale.mean
     return DeepScore(networks, weights, offset, orientations)
-
-
-def _read_network(path: Path) -> nn.Module:
-    network = read_checkpoint(path)
-    if network is None:
-        raise FileNotFoundError(f"{path} is missing: run notebook 03 again")
-    return network
 
 
 def score_patches(score: DeepScore, patches: np.ndarray, batch_size: int = 16) -> np.ndarray:

@@ -46,7 +46,6 @@ KIND_NAMES = {
     "validation": "validation",
 }
 GREY_VALUES = ("heatmap", "image", "surface", "volume", "isosurface")  # traces that may hold a patient's voxels
-WIDTH = 860  # pixels; one column of the report
 
 
 def figure_template() -> go.layout.Template:

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from rps_utils.cox import CoxModel, Design, fit_cox, learn_design
-from rps_utils.crossfit import FittedScores, LeftOut, MadeScore, cox_name, fitted_scores, learning_patients, object_name
+from rps_utils.cox import CoxModel, Design, fit_cox, fit_lifelines, hazard_ratios, learn_design, likelihood_ratio_p
+from rps_utils.crossfit import (
+    FittedScores,
+    LeftOut,
+    MadeScore,
+    cox_name,
+    fitted_scores,
+    learning_patients,
+    object_name,
+    predictor_p,
+)
 from rps_utils.files import read_csv, read_json
 from rps_utils.ledger import Learned, score_makers
 from rps_utils.scores import OWN_TIME, read_scores, score_rows
@@ -162,6 +171,32 @@ def judge(
     own = fitted.model.lrfs_at(matrix, rows.set_index("patient_id")["time_months"])
     lrfs = fitted.model.lrfs(matrix, landmarks).assign(**{OWN_TIME: own})
     return score_rows(rows, fitted.plan.model, kind, risk, lrfs, names)
+
+
+def independent_predictor(learners: pd.DataFrame, columns: Sequence[str], score: pd.Series) -> dict[str, float]:
+    """Test a cross-fitted image score with clinical columns held fixed, in an unpenalised Cox model.
+
+    Parameters
+    ----------
+    learners : DataFrame
+        Training patients: ``patient_id, time_months, event`` and `columns`.
+    columns : sequence of str
+        May be empty: then nothing is held fixed.
+    score : Series
+        Cross-fitted, by ``patient_id``; the hazard ratio is for one unit of it.
+
+    Returns
+    -------
+    dict
+        ``hazard_ratio, ci_low, ci_high`` (Wald), ``p`` of the likelihood-ratio test as it is usually reported, and
+        ``p_predictor``: see `crossfit.predictor_p`.
+    """
+    terms = terms_of(FusionPlan("score", columns), learners, learners, score)
+    both = fit_lifelines(terms, learners)
+    alone = fit_lifelines(terms.drop(columns="image_score"), learners) if columns else None
+    ratio = hazard_ratios(both).iloc[0][["hazard_ratio", "ci_low", "ci_high"]].to_dict()
+    p = likelihood_ratio_p(both, alone)
+    return {**ratio, "p": p, "p_predictor": float(predictor_p(p, ratio["hazard_ratio"]))}
 
 
 def log_hazard(model: CoxModel, rows: pd.DataFrame) -> pd.Series:

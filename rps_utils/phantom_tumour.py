@@ -18,7 +18,6 @@ SHELL_MM = 16.0
 FIELD_MM = 11.0
 STRAND_MM = 3.5
 WIDEST_MM, DEEPEST_MM = 98.0, 84.0
-FATTY = ("WDLPS", "DDLPS")
 
 
 def random_field(

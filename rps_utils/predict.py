@@ -28,7 +28,7 @@ from rps_utils import unlike
 from rps_utils.cohort import prepare_cohort
 from rps_utils.conformal import bound_column, lower_bound
 from rps_utils.cox import CoxModel, Design
-from rps_utils.crossfit import Ensemble, LeftOut, MadeScore, Scale, cox_name, object_name, read_ensembles, score_new
+from rps_utils.crossfit import Ensemble, LeftOut, MadeScore, Scale, cox_name, object_name, score_new
 from rps_utils.features import ExtractionSettings, RadiomicModel, extract_cohort
 from rps_utils.files import read_csv, read_json, write_csv
 from rps_utils.fusion import FUSED, FittedFusion, FusionPlan, judge, log_hazard
@@ -46,7 +46,7 @@ from rps_utils.manifest import (
 )
 from rps_utils.patches import PatchSettings, make_patches, read_patches
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, lrfs_landmarks, ready_made_scores
-from rps_utils.training import ENSEMBLES, one_thread, predict_risk, read_card, read_checkpoint
+from rps_utils.training import one_thread, predict_risk, read_card, read_checkpoint, read_fold_ensembles
 
 # Model to the file of its Cox model and of its clinical design, in RUN/models.
 COX_FILES = {
@@ -178,11 +178,8 @@ def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ens
         A network is missing, or was trained on patches cut otherwise than `settings` say.
     """
     models = Path(run) / "models"
-    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
-    ensembles = {left_out: ensemble for left_out, ensemble in stored.items() if len(left_out) == 1}
+    ensembles = read_fold_ensembles(models)
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
-        if not (models / file).is_file():
-            raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
         if read_card(models / file)["preprocessing"] != _plain(settings):
             raise ValueError(f"{models / file} was trained on patches cut otherwise: run notebooks 01 and 03 again")
     return ensembles

@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rps_utils.augmentation import Augmentation, augment, legal_orientations, orient
-from rps_utils.crossfit import LeftOut, learn_ensemble, learning_patients
-from rps_utils.files import file_sha256, whole_file, write_json
+from rps_utils.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
+from rps_utils.files import file_sha256, read_json, whole_file, write_json
 from rps_utils.metrics import harrell_c
 from rps_utils.networks import build_network, local_weights
 
@@ -547,6 +547,25 @@ def card_metrics(risk: pd.Series, cohort: pd.DataFrame, left_out: LeftOut) -> di
 def _c_or_none(outcome: pd.DataFrame, risk: pd.Series) -> float | None:
     c = float(harrell_c(outcome["time_months"], outcome["event"], risk)) if len(outcome) else np.nan
     return c if np.isfinite(c) else None
+
+
+def read_fold_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
+    """Return the ensembles that score new patients, each of networks that leave out one fold.
+
+    Raises
+    ------
+    FileNotFoundError
+        The scales that `fit_fold_networks` has written, or a network, are not there.
+    """
+    models = Path(models_dir)
+    if not (models / ENSEMBLES).is_file():
+        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
+    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
+    ensembles = {left_out: ensemble for left_out, ensemble in stored.items() if len(left_out) == 1}
+    for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
+        if not (models / file).is_file():
+            raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
+    return ensembles
 
 
 def _read_only_tensor(array: np.ndarray) -> Tensor:

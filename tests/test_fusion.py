@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from lifelines import CoxPHFitter
+from scipy.stats import chi2
 from sksurv.metrics import concordance_index_censored
 
 from rps_utils import crossfit, fusion
@@ -74,3 +76,16 @@ def test_outcomes_of_held_out_patients_change_nothing_they_are_judged_by(cohort)
     )
     np.testing.assert_array_equal(before.loc[judged, "risk"], after.loc[judged, "risk"])
     assert not np.allclose(before.loc[~judged, "risk"], after.loc[~judged, "risk"])
+
+
+def test_the_test_of_a_predictor_has_a_direction_and_holds_the_columns_fixed(cohort):
+    training = cohort[cohort["split"] == "training"]
+    signal = training.set_index("patient_id")["signal"]
+    found = fusion.independent_predictor(training, ["age"], signal)
+    both = CoxPHFitter().fit(training[["time_months", "event", "signal", "age"]], "time_months", "event")
+    alone = CoxPHFitter().fit(training[["time_months", "event", "age"]], "time_months", "event")
+    assert found["hazard_ratio"] == pytest.approx(both.hazard_ratios_["signal"], rel=1e-4) and found["ci_low"] > 1
+    assert found["p"] == pytest.approx(chi2.sf(2 * (both.log_likelihood_ - alone.log_likelihood_), 1), rel=1e-3)
+    assert found["p"] < found["p_predictor"] < 1e-3
+    turned = fusion.independent_predictor(training, [], -signal)
+    assert turned["hazard_ratio"] < 1 and turned["p"] < 1e-3 and turned["p_predictor"] > 0.99
