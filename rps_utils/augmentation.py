@@ -70,7 +70,8 @@ def legal_orientations(kind: str) -> list[Orientation]:
     list
         8, 16, 48 or 1 pairs ``(axes, flips)`` for `orient`.
     """
-    everything = list(product(permutations(range(3)), product((False, True), repeat=3)))
+    both = (False, True)
+    everything = list(product(permutations(range(3), 3), product(both, both, both)))
     choices = {
         "none": everything[:1],
         "lateral_axis_kept": [(axes, flips) for axes, flips in everything if axes[0] == 0 and not flips[0]],

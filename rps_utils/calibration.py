@@ -104,7 +104,7 @@ def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, groups:
     risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
     member = np.searchsorted(inner, risk, side="left")
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for label in np.unique(member):
         own = member == label
         observed = 1 - survival_at(time[own], event[own], horizon)
@@ -194,9 +194,8 @@ def calibration_errors(time: Any, event: Any, lrfs: Any, horizon: float, baselin
     """Return ICI, E50, E90 and Emax: the distances of the smooth curve from the diagonal; all NaN without a curve."""
     curve = calibration_curve(time, event, lrfs, horizon, baseline)
     distance = (curve["observed"] - curve["predicted"]).abs().to_numpy()
-    return CalibrationErrors(
-        float(distance.mean()), *(float(np.quantile(distance, q)) for q in (0.5, 0.9)), float(distance.max())
-    )
+    e50, e90 = (float(np.quantile(distance, q)) for q in (0.5, 0.9))
+    return CalibrationErrors(float(distance.mean()), e50, e90, float(distance.max()))
 
 
 def ici(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -> Any:

@@ -115,7 +115,8 @@ def image_facts(paths: dict[str, Path]) -> dict[str, Any]:
     paths : dict
         ``image`` and ``mask``, where their paths are safe.
     """
-    images = {column: header_faults(path, column)[0] for column, path in paths.items()}
+    headers = {column: header_faults(path, column)[0] for column, path in paths.items()}
+    images = {column: image for column, image in headers.items() if image is not None}
     ct, mask = (_voxels(images.get(column)) for column in ("image", "mask"))
     facts: dict[str, Any] = {}
     if ct is not None:

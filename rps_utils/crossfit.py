@@ -252,15 +252,21 @@ def assemble(cohort: pd.DataFrame, scores: Mapping[LeftOut, pd.Series], model: s
     fold = cohort.loc[cohort["split"] == "training"].set_index("patient_id")["fold"].astype(int)
     folds = [int(k) for k in sorted(fold.unique())]
     new = pd.Index(cohort.loc[cohort["split"] == "validation", "patient_id"])
-    used = {
+
+    def beside(k: int) -> pd.Series:
+        return _each(fold[fold != k].index, lambda i: [tuple(sorted((k, fold[i])))])
+
+    used: dict[str | int, pd.Series] = {
         "apparent": _each(fold.index, lambda i: [(k,) for k in folds if k != fold[i]], () in scores),
         "cross_fitted": _each(fold.index, lambda i: [(fold[i],)]),
-        **{k: _each(fold[fold != k].index, lambda i, k=k: [tuple(sorted((k, fold[i])))]) for k in folds},
+        **{k: beside(k) for k in folds},
     }
     made = {kind: _score_by(scores, sets, model) for kind, sets in used.items()}
     made["validation"] = score_new(scores, new, model)
     return FittedScores(
-        *(made[kind].risk for kind in ("apparent", "cross_fitted", "validation")),
+        apparent=made["apparent"].risk,
+        cross_fitted=made["cross_fitted"].risk,
+        validation=made["validation"].risk,
         nested={k: made[k].risk for k in folds},
         made_by={kind: score.made_by for kind, score in made.items()},
     )
@@ -282,7 +288,7 @@ def score_new(scores: Mapping[LeftOut, pd.Series], patients: pd.Index, model: st
     MadeScore
         By the model of all training patients where there is one, else the mean over the fold models.
     """
-    singles = sorted(left_out for left_out in scores if len(left_out) == 1)
+    singles: list[LeftOut] = sorted(left_out for left_out in scores if len(left_out) == 1)
     return _score_by(scores, _each(patients, lambda _: singles, () in scores), model)
 
 
@@ -357,10 +363,14 @@ def fitted_scores(scores: pd.DataFrame, nested: pd.DataFrame) -> FittedScores:
     nested : DataFrame
         ``patient_id, outer_fold, risk`` and, if known, ``made_by``.
     """
-    parts = {**dict(list(scores.groupby("kind"))), **{int(k): rows for k, rows in nested.groupby("outer_fold")}}
-    parts = {kind: rows.set_index("patient_id") for kind, rows in parts.items()}
+    parts: dict[str | int, pd.DataFrame] = {
+        **{kind: rows.set_index("patient_id") for kind, rows in scores.groupby("kind")},
+        **{int(k): rows.set_index("patient_id") for k, rows in nested.groupby("outer_fold")},
+    }
     return FittedScores(
-        *(parts[kind]["risk"] for kind in ("apparent", "cross_fitted", "validation")),
+        apparent=parts["apparent"]["risk"],
+        cross_fitted=parts["cross_fitted"]["risk"],
+        validation=parts["validation"]["risk"],
         nested={kind: rows["risk"] for kind, rows in parts.items() if isinstance(kind, int)},
         made_by={kind: _makers_of_risk(rows) for kind, rows in parts.items() if "made_by" in rows},
     )

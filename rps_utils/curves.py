@@ -98,7 +98,7 @@ def one_or_all(values: np.ndarray, weights: Any) -> Any:
     return float(values[0]) if weights is None else values
 
 
-def ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray | float, empty: float = np.nan) -> np.ndarray:
     """Divide; where `below` is 0 the result is `empty`."""
     above, below = np.broadcast_arrays(above, below)
     return np.divide(above, below, out=np.full(below.shape, empty), where=below != 0)

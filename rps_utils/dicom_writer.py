@@ -14,7 +14,7 @@ import pandas as pd
 from pydicom import Dataset, dcmread
 from pydicom import Sequence as DicomSequence
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
 from rps_utils.files import read_csv, whole_file, write_csv
@@ -87,7 +87,7 @@ def _ct_header(patient: str, series: str, frame: str, k: int) -> Dataset:
     return header
 
 
-def _patient_header(patient: str, sop_class: str, name: str) -> Dataset:
+def _patient_header(patient: str, sop_class: UID, name: str) -> Dataset:
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -224,7 +224,7 @@ def trace_outlines(inside: np.ndarray) -> list[np.ndarray]:
     outlines = []
     while after:
         start = point = next(iter(after))
-        outline = []
+        outline: list[tuple[int, int]] = []
         while not outline or point != start:
             outline.append(point)
             ends = after[point]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -345,15 +345,16 @@ def _integrated_rows(part: Slice, landmarks: Sequence[float], counts: np.ndarray
         return [metric_row(part, name, max(landmarks), why) for name in ("ibs", "ibs_km", "integrated_ipa")]
     matrix = np.column_stack([part.lrfs(t) for t in grid])
     note = "over " + ", ".join(f"{t:g}" for t in grid)
-    plans = {
-        "ibs": (metrics.integrated_brier, *part.follow_up, matrix, grid),
-        "ibs_km": (metrics.integrated_null_brier, *part.follow_up, grid),
-        "integrated_ipa": (metrics.integrated_ipa, *part.follow_up, matrix, grid),
+    plans: dict[str, tuple[inference.Metric, tuple[Any, ...]]] = {
+        "ibs": (metrics.integrated_brier, (matrix, grid)),
+        "ibs_km": (metrics.integrated_null_brier, (grid,)),
+        "integrated_ipa": (metrics.integrated_ipa, (matrix, grid)),
     }
-    return [
-        metric_row(part, name, grid[-1], inference.bootstrap_estimate(*plan, counts=counts, note=note))
-        for name, plan in plans.items()
-    ]
+    estimates = {
+        name: inference.bootstrap_estimate(metric, *part.follow_up, *given, counts=counts, note=note)
+        for name, (metric, given) in plans.items()
+    }
+    return [metric_row(part, name, grid[-1], estimate) for name, estimate in estimates.items()]
 
 
 def _usable_landmarks(part: Slice, landmarks: Sequence[float]) -> list[float]:
@@ -580,7 +581,7 @@ def _net_benefits(part: Slice, landmark: float, threshold: float, counts: np.nda
 # ---------------------------------------------------------------- for reading
 
 
-def interval_text(value: float, low: float, high: float, digits: int = 2) -> str:
+def interval_text(value: float, low: float, high: float, *, digits: int = 2) -> str:
     """Write ``0.75 (0.60 to 0.88)``; a dash where the value is missing, no bracket where the interval is."""
     if not np.isfinite(value):
         return "–"
@@ -600,7 +601,8 @@ def in_words(row: pd.Series, digits: int = 3) -> str:
     """Write a row of metrics: a p-value, or a value with its interval."""
     if row["metric"].endswith("_p"):
         return p_text(float(row["value"]))
-    return interval_text(*(float(row[c]) for c in ("value", "ci_low", "ci_high")), digits)
+    value, low, high = (float(row[c]) for c in ("value", "ci_low", "ci_high"))
+    return interval_text(value, low, high, digits=digits)
 
 
 def wide(rows: pd.DataFrame, columns: str = "kind", digits: int = 3) -> pd.DataFrame:

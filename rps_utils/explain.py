@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rps_utils.augmentation import legal_orientations, orient
 from rps_utils.curves import Estimate
 from rps_utils.patches import HU_CHANNELS, PatchSettings
-from rps_utils.training import one_thread, read_card, read_checkpoint, read_fold_ensembles
+from rps_utils.training import one_thread, read_card, read_fold_ensembles, read_network
 
 STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
 
@@ -96,7 +96,7 @@ def read_score(models_dir: str | Path) -> DeepScore:
         share = 1 / (len(single) * ensemble.scale.sd)
         offset -= share * ensemble.scale.mean
         for file, scale in ensemble.networks.items():
-            networks.append(read_checkpoint(models / file))
+            networks.append(read_network(models / file))
             orientations = read_card(models / file)["settings"]["augmentation"]["orientations"]
             weights.append(share / (len(ensemble.networks) * scale.sd))
             offset -= weights[-1] * scale.mean

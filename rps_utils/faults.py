@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.uid import EnhancedCTImageStorage, MRImageStorage, generate_uid
+from pydicom.uid import UID, EnhancedCTImageStorage, MRImageStorage, generate_uid
 
 from rps_utils.dicom_writer import (
     MASK_KINDS,
@@ -104,7 +104,11 @@ def _move(shift: Callable[[int], tuple[float, float, float]]) -> Callable[[Path]
 
 
 def _remove(part: slice, patient: str = "P2") -> Callable[[Path], None]:
-    return lambda folder: [path.unlink() for path in _slices(folder, patient)[part]]
+    def plant(folder: Path) -> None:
+        for path in _slices(folder, patient)[part]:
+            path.unlink()
+
+    return plant
 
 
 def _copies(**attributes: object) -> Callable[[Path], None]:
@@ -145,11 +149,11 @@ def _cut_file(path: str, share: float) -> Callable[[Path], None]:
     return plant
 
 
-def _write_file(path: str, text: str) -> Callable[[Path], None]:
+def _write_file(path: str, text: str) -> Callable[[Path], object]:
     return lambda folder: write_text(text, folder / path)
 
 
-def _sop_class(uid: str) -> Callable[[Path], None]:
+def _sop_class(uid: UID) -> Callable[[Path], None]:
     def plant(folder: Path) -> None:
         for path in _slices(folder):
             header = dcmread(path)
@@ -198,7 +202,11 @@ def _document(name: str, change: Callable[[Dataset], object]) -> Callable[[Path]
 
 
 def _set(**attributes: object) -> Callable[[Dataset], None]:
-    return lambda document: [setattr(document, name, value) for name, value in attributes.items()] and None
+    def change(document: Dataset) -> None:
+        for name, value in attributes.items():
+            setattr(document, name, value)
+
+    return change
 
 
 def _move_frames(mm: float) -> Callable[[Dataset], None]:
@@ -295,7 +303,7 @@ def _text(old: str, new: str, table: str = "clinical.csv", encoding: str = "utf-
     return plant
 
 
-def _map(text: str) -> Callable[[Path], None]:
+def _map(text: str) -> Callable[[Path], object]:
     return _write_file("map.yml", text)
 
 

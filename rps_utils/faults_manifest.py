@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.files import file_sha256, write_csv, write_text
-from rps_utils.images import Volume, write_volume
+from rps_utils.images import Volume, load_nifti, write_volume
 
 SHAPE, SPACING = (40, 36, 32), (5.5, 6.0, 5.0)
 PATIENTS = 6  # P1, P3, P5 with SEG, the others with RTSTRUCT
@@ -163,7 +163,7 @@ def _tilted() -> np.ndarray:
 
 
 def _forms_apart(folder: Path) -> None:
-    image = nib.load(folder / "P2_ct.nii.gz")
+    image = load_nifti(folder / "P2_ct.nii.gz")
     image.set_qform(_affine((-5.5, 6.0, 5.0)), code=1)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "P2_ct.nii.gz")
     _unhash(folder)
@@ -199,7 +199,7 @@ def _changed_since(folder: Path) -> None:
     write_volume(small_scan(9)[0], folder / "P2_ct.nii.gz")
 
 
-def _write_text(path: str, text: str) -> Callable[[Path], None]:
+def _write_text(path: str, text: str) -> Callable[[Path], object]:
     return lambda folder: write_text(text, folder / path)
 
 

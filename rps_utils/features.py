@@ -94,7 +94,9 @@ def make_extractor(settings: ExtractionSettings) -> Any:
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
     logging.getLogger("radiomics").setLevel(logging.ERROR)
-    bins = {"binCount": settings.bin_count} if settings.bin_count else {"binWidth": settings.bin_width_hu}
+    bins: dict[str, Any] = (
+        {"binCount": settings.bin_count} if settings.bin_count else {"binWidth": settings.bin_width_hu}
+    )
     if settings.outlier_sd:
         bins |= {"resegmentRange": [-settings.outlier_sd, settings.outlier_sd], "resegmentMode": "sigma"}
     extractor = RadiomicsFeatureExtractor(additionalInfo=False, label=1, **bins)

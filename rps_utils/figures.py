@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -279,7 +280,7 @@ def _add_slider(figure: go.Figure, names: Sequence[str], prefix: str) -> None:
     figure.update_layout(sliders=[slider])
 
 
-def map_panels(panels: Sequence[Mapping[str, object]], title: str) -> go.Figure:
+def map_panels(panels: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     """Show for each patient one axial slice of the patch: the CT, and beside it a signed map on its own scale.
 
     Parameters

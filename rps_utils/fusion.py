@@ -111,19 +111,23 @@ def cox_scores(
     learned = [] if learned is None else learned
     training = cohort[cohort["split"] == "training"]
     validation = cohort[cohort["split"] == "validation"]
-    everyone = _fit(plan, (), training, image and image.part("cross_fitted"), learned)
+    everyone = _fit(plan, (), training, _part(image, "cross_fitted"), learned)
     # For the image score alone, apparent means resubstitution: in-sample scores under their own Cox model.
     in_sample, kind = everyone, "cross_fitted"
     if image and not plan.columns:
         in_sample, kind = _fit(plan, None, training, image.part("apparent"), learned), "apparent"
-    parts = [judge(in_sample, "apparent", training, image and image.part(kind), landmarks)]
+    parts = [judge(in_sample, "apparent", training, _part(image, kind), landmarks)]
     for fold in sorted(training["fold"].astype(int).unique()):
         learners = training[training["patient_id"].isin(learning_patients(cohort, (int(fold),)))]
-        fitted = _fit(plan, (int(fold),), learners, image and image.part(int(fold)), learned)
+        fitted = _fit(plan, (int(fold),), learners, _part(image, int(fold)), learned)
         held_out = training[training["fold"] == fold]
-        parts.append(judge(fitted, "cross_fitted", held_out, image and image.part("cross_fitted"), landmarks))
-    parts.append(judge(everyone, "validation", validation, image and image.part("validation"), landmarks))
+        parts.append(judge(fitted, "cross_fitted", held_out, _part(image, "cross_fitted"), landmarks))
+    parts.append(judge(everyone, "validation", validation, _part(image, "validation"), landmarks))
     return pd.concat(parts, ignore_index=True), everyone.model
+
+
+def _part(image: FittedScores | None, kind: str | int) -> MadeScore | None:
+    return None if image is None else image.part(kind)
 
 
 def _fit(
@@ -256,7 +260,7 @@ def blind_refits(run: str | Path, plans: Sequence[FusionPlan]) -> list[str]:
     """Apply `moved_by_own_outcomes` to the Cox models of a run folder and return its findings."""
     run = Path(run)
     cohort, scores = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv")
-    findings = []
+    findings: list[str] = []
     for plan in plans:
         tables = [run / "scores" / f"{FUSED[plan.model]}{end}.csv" for end in ("", "_nested")]
         image = fitted_scores(*(read_csv(path) for path in tables)) if FUSED[plan.model] else None

@@ -72,6 +72,20 @@ class Grid:
 # ---------------------------------------------------------------- reading and writing
 
 
+def load_nifti(path: str | Path) -> nib.Nifti1Image:
+    """Open a NIfTI file: its header is read, its voxels only when asked for.
+
+    Raises
+    ------
+    TypeError
+        An image of another kind, CIFTI for example.
+    """
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise TypeError(f"{path} holds a {type(image).__name__}; allowed: a NIfTI volume; convert it")
+    return image
+
+
 def load_volume(path: str | Path) -> Volume:
     """Read a NIfTI image and turn its axes to right, front, head (RAS), without interpolation.
 
@@ -86,7 +100,7 @@ def load_volume(path: str | Path) -> Volume:
         Scaled values in the file's own type: int16 where the file stores HU as integers, which keeps reading a
         scan below half a second. `clip_hu` and `resample` give float32.
     """
-    image = nib.as_closest_canonical(nib.load(path))
+    image = nib.as_closest_canonical(load_nifti(path))
     return Volume(np.asarray(image.dataobj), image.affine)
 
 
@@ -177,7 +191,7 @@ def isotropic_grid(grid: Grid, spacing: float) -> Grid:
 
 def mask_corners(mask: Volume) -> np.ndarray:
     """Return the least and the greatest index of a mask along each axis, shape (2, 3)."""
-    plane = mask.values.any(axis=0)
+    plane = np.any(mask.values, axis=0)
     if not plane.any():
         raise ValueError("the mask is empty: there is no tumour to study")
     spans = [np.flatnonzero(plane.any(axis=other))[[0, -1]] for other in (1, 0)]

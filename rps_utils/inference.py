@@ -223,7 +223,7 @@ def joint_estimates(
         return [Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")] * len(value)
     counts = resample_counts(len(time)) if counts is None else counts
     values = np.atleast_2d(replicate(metric, counts, time, event, *arguments, **options))
-    left_out = [None] * len(value)
+    left_out: Iterable[np.ndarray | None] = [None] * len(value)
     if method == "bca":
         left_out = np.atleast_2d(jackknife(metric, len(time), time, event, *arguments, **options))
     return [

@@ -344,7 +344,7 @@ def _store(task: Task, series: Series, ct: Volume, mask: Volume, facts: dict[str
     if str(series.headers[0].get("PatientIdentityRemoved", "")).upper() != "YES":
         state += ", header does not say that the identity was removed"
     hashes = {"image_sha256": file_sha256(task.place("ct")), "mask_sha256": file_sha256(task.place("mask"))}
-    voxels = hashlib.sha256(np.ascontiguousarray(ct.values)).hexdigest()
+    voxels = hashlib.sha256(np.ascontiguousarray(ct.values).data).hexdigest()
     return {"state": state, "facts": facts, "voxels": voxels, **hashes}
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from rps_utils.files import file_sha256
+from rps_utils.images import load_nifti
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
@@ -381,8 +382,8 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         yield _of_table(column, "no value at all", "a value in some rows", "remove the column")
         return
     for line in given.index[given.map(is_formula)]:
-        wrong = "a value, no formula", "write the value itself, without = + - @ in front"
-        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], *wrong)
+        remedy = "write the value itself, without = + - @ in front"
+        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
     given = given[~given.map(is_formula)]
     numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
     if numeric.mean() <= 0.5:
@@ -468,7 +469,8 @@ def path_fault(text: str, root: Path) -> tuple[str, str] | None:
 def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Path]], list[Problem]]:
     """Return the safe paths of each line and the faults of the others, files named twice included."""
     paths: dict[int, dict[str, Path]] = {line: {} for line in cells.index}
-    problems, seen = [], {}
+    problems: list[Problem] = []
+    seen: dict[Path, tuple[int, str]] = {}
     for column in (c for c in FILES if c in cells):
         for line, text in _given(cells, column)[column].items():
             patient = cells.loc[line, "patient_id"]
@@ -497,7 +499,7 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
     faults : list of Fault
     """
     try:
-        image = nib.load(path)
+        image = load_nifti(path)
         shape, spacing = image.shape, image.header.get_zooms()[:3]
         kind = image.get_data_dtype().kind
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
@@ -558,8 +560,8 @@ def ct_faults(hu: np.ndarray) -> Iterator[Fault]:
 def mask_faults(labels: np.ndarray, voxel_ml: float) -> Iterator[Fault]:
     """Check a mask: 0 and 1 only, not empty, of some size, and not touching every border."""
     plain = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() <= 1
-    other = [] if plain else np.unique(labels[~((labels == 0) | (labels == 1))])
-    if len(other):
+    other: list[float] = [] if plain else np.unique(labels[~((labels == 0) | (labels == 1))]).tolist()
+    if other:
         shown = ", ".join(f"{v:g}" for v in other[:5])
         yield Fault("mask", f"labels {shown}", "0 (background) and 1 (tumour)", "keep one label, write it as 1")
     inside = labels != 0
@@ -622,9 +624,9 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
         for column in paths
         if column in hashes and file_sha256(paths[column]) != hashes[column]
     ]
-    voxels = {}
+    voxels: dict[str, np.ndarray | None] = {}
     for column, path in paths.items():
-        image = nib.load(path)
+        image = load_nifti(path)
         voxels[column], unreadable = _read_voxels(image, column)
         faults += unreadable
     ct, labels, reference = (voxels.get(column) for column in FILES)
@@ -633,7 +635,7 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     faults += [] if reference is None else reference_faults(reference)
     if ct is not None and labels is not None and not faults and ct.shape == labels.shape:
         faults += tumour_faults(ct, labels)
-    return RowCheck(faults, "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T)).hexdigest())
+    return RowCheck(faults, "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest())
 
 
 def check_images(
@@ -643,14 +645,15 @@ def check_images(
     found: list[tuple[int, Fault]] = []
     sound: dict[int, dict[str, Path]] = {}
     for line, own in paths.items():
-        images = {}
+        images: dict[str, nib.Nifti1Image] = {}
         for column, path in own.items():
             image, faults = header_faults(path, column)
             found += [(line, fault) for fault in faults]
             images |= {column: image} if image is not None else {}
         ct = images.get("image")
-        others = {} if ct is None else {column: image for column, image in images.items() if column != "image"}
-        found += [(line, fault) for column, image in others.items() for fault in grid_faults(ct, image, column)]
+        if ct is not None:
+            others = [(column, other) for column, other in images.items() if column != "image"]
+            found += [(line, fault) for column, other in others for fault in grid_faults(ct, other, column)]
         sound[line] = {column: own[column] for column in images}
     if voxels:
         found += _check_voxels(cells, sound, n_jobs)
@@ -663,7 +666,8 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
         for line, row in cells.iterrows()
     }
     checks = Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
-    found, seen = [], {}
+    found: list[tuple[int, Fault]] = []
+    seen: dict[str, int] = {}
     for line, check in zip(sound, checks, strict=True):
         found += [(line, fault) for fault in check.faults]
         first = seen.setdefault(check.digest, line)
@@ -735,7 +739,8 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
     """
     if not problems:
         return "no problem found"
-    shown, kinds = [], {}
+    shown: list[tuple[str, ...]] = []
+    kinds: dict[tuple[str, str, str], int] = {}
     for p in problems:
         kind = (p.column, p.allowed, p.remedy)
         kinds[kind] = kinds.get(kind, 0) + 1

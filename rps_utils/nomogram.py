@@ -129,7 +129,7 @@ def _centre_effect(model: CoxModel) -> float:
 
 def _axes(weights: dict[str, float], matrix: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> dict:
     """Return axis to (labels, values, log hazards) in the order of the model's terms."""
-    axes = {}
+    axes: dict[str, tuple[list[str], float | np.ndarray, np.ndarray]] = {}
     owner = {f"{column}: {level}": column for column, found in levels.items() for level in found[1:]}
     for term, weight in weights.items():
         if term in owner:

@@ -325,7 +325,12 @@ def _time_scale(time: np.ndarray, event: np.ndarray, transform: str) -> Callable
     def rank(t: np.ndarray) -> np.ndarray:
         return rankdata(time)[np.argsort(time, kind="stable")][np.searchsorted(np.sort(time), t)]
 
-    scales = {"km": before, "rank": rank, "identity": np.asarray, "log": np.log}
+    scales: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "km": before,
+        "rank": rank,
+        "identity": np.asarray,
+        "log": np.log,
+    }
     if transform not in scales:
         raise ValueError(f"transform is {transform!r}; allowed: {', '.join(scales)}; km is R's default")
     return scales[transform]

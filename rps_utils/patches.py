@@ -333,9 +333,10 @@ def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarr
         if missing or row.index.has_duplicates:
             faults = f"no patch of {missing[:5]}" if missing else "a patient has two patches"
             raise ValueError(f"{path}: {faults}; make the patches again from the cohort's manifest")
-        card = json.loads(str(stored["settings"]))
+        card: dict[str, Any] = json.loads(str(stored["settings"]))
         patches = stored["patches"][row[list(patient_ids)].to_numpy()]
-    return patches, PatchSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in card.items()})
+    card |= {name: tuple(value) for name, value in card.items() if isinstance(value, list)}
+    return patches, PatchSettings(**card)
 
 
 # ---------------------------------------------------------------- reference maps

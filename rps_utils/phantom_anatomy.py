@@ -17,6 +17,7 @@ from rps_utils.phantom_tumour import Shape, outside_mm, rotation
 
 SOFT_MM = 2.0
 SKIN_MM = 2.0
+Point = Sequence[float] | np.ndarray  # along x, y, z
 CORTICAL, GAS, LUNG, FLUID, AIR = 650.0, -900.0, -860.0, 12.0, -1000.0
 
 
@@ -78,7 +79,7 @@ class Canvas:
     hu: np.ndarray = field(init=False)
     cavity: np.ndarray = field(init=False)
 
-    def box(self, low: Sequence[float], high: Sequence[float]) -> tuple[tuple[slice, ...], list[np.ndarray]]:
+    def box(self, low: Point, high: Point) -> tuple[tuple[slice, ...], list[np.ndarray]]:
         """Return slices of the part between two corners (mm), and its coordinates shaped to broadcast."""
         cut = tuple(
             slice(*np.searchsorted(c, [a, b])) for c, a, b in zip((self.x, self.y, self.z), low, high, strict=True)
@@ -95,22 +96,22 @@ class Canvas:
 
     def ellipsoid(
         self,
-        centre: Sequence[float],
-        semi: Sequence[float],
+        centre: Point,
+        semi: Point,
         hu: float,
         turn: np.ndarray | None = None,
         within: bool = True,
         above_y: float | None = None,
     ) -> None:
         """Paint an ellipsoid; `turn` rotates it, `above_y` keeps only what lies anterior of it (gas rises)."""
-        centre, semi = np.asarray(centre, dtype=float), np.asarray(semi, dtype=float)
-        reach = (semi if turn is None else np.full(3, semi.max())) + 3.0
-        cut, (x, y, z) = self.box(centre - reach, centre + reach)
-        offsets = [x - centre[0], y - centre[1], z - centre[2]]
+        middle, axes = np.asarray(centre, dtype=float), np.asarray(semi, dtype=float)
+        reach = (axes if turn is None else np.full(3, axes.max())) + 3.0
+        cut, (x, y, z) = self.box(middle - reach, middle + reach)
+        offsets = [x - middle[0], y - middle[1], z - middle[2]]
         if turn is not None:
             offsets = [sum(m * o for m, o in zip(row, offsets, strict=True)) for row in turn.T]
-        level = np.sqrt(sum((o / s) ** 2 for o, s in zip(offsets, semi, strict=True)))
-        depth = (1.0 - level) * semi.min()
+        level = np.sqrt(sum((o / s) ** 2 for o, s in zip(offsets, axes, strict=True)))
+        depth = (1.0 - level) * axes.min()
         if above_y is not None:
             depth = np.minimum(depth, y - above_y)
         self.blend(cut, depth, hu, within)

@@ -283,9 +283,16 @@ def paint_satellites(canvas: Canvas, patient: Patient, hu: float, rng: np.random
         way = np.array([patient.outward * rng.uniform(-0.2, 0.9), rng.uniform(0, 0.8), rng.choice([-1.0, 1.0])])
         way /= np.linalg.norm(way)
         radius, place = rng.uniform(9, 16), tumour.centre + 5 * way
-        while tumour.level(*place) < 1 or pt.outside_mm(tumour.level(*place), *place, tumour.centre) < radius + 2:
+        while _nearer(tumour, place, radius + 2):
             place = place + 3 * way
         canvas.ellipsoid(place, np.full(3, radius) * rng.uniform(0.8, 1.2, 3), hu)
+
+
+def _nearer(tumour: pt.Shape, place: np.ndarray, distance_mm: float) -> bool:
+    """Tell whether a point lies in the tumour, or nearer to its surface than a distance."""
+    x, y, z = place
+    level = tumour.level(x, y, z)
+    return bool(level < 1 or pt.outside_mm(level, x, y, z, tumour.centre) < distance_mm)
 
 
 def tumour_hu(

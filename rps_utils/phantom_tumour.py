@@ -114,13 +114,14 @@ def draw_shape(size_cm: float, rng: np.random.Generator) -> Shape:
     tumour grows along the body axis, which is always its longest.
     """
     long_half = 5.0 * size_cm
-    half = [soft_limit(long_half * rng.uniform(0.72, 1.0), w) for w in (WIDEST_MM, DEEPEST_MM)] + [long_half]
+    across = [soft_limit(long_half * rng.uniform(0.72, 1.0), w) for w in (WIDEST_MM, DEEPEST_MM)]
+    half = np.array([*across, long_half])
     tilt = np.deg2rad(rng.normal(0, 6, 3))
     waves = np.concatenate([rng.standard_normal((7, 3)) * 1.6, rng.standard_normal((7, 3)) * 3.6])
     height = np.concatenate([np.full(7, 1.0), np.full(7, 0.8)])
     height *= rng.uniform(0.06, 0.12) * np.sqrt(2 / (height**2).sum())
     turn = rotation(tilt)
-    shape = Shape(np.zeros(3), np.diag(1 / np.array(half)) @ turn, waves, rng.uniform(0, 2 * np.pi, 14), height, half)
+    shape = Shape(np.zeros(3), np.diag(1 / half) @ turn, waves, rng.uniform(0, 2 * np.pi, 14), height, half)
     points = surface_points(shape)
     longest = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=-1)).max()
     scale = 10 * size_cm / longest
@@ -182,7 +183,8 @@ def soft_top(values: np.ndarray, share: float) -> np.ndarray:
 
 def scatter_foci(shape: Shape, radius: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Return centres of small foci inside the tumour that do not touch each other."""
-    points, centres = surface_points(shape), []
+    points = surface_points(shape)
+    centres: list[np.ndarray] = []
     for _ in range(20 * count):
         candidate = points[rng.integers(len(points))] * rng.uniform(0.2, 0.8) + shape.centre
         if all(np.linalg.norm(candidate - c) > 2.2 * radius for c in centres):

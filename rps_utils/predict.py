@@ -46,7 +46,7 @@ from rps_utils.manifest import (
 )
 from rps_utils.patches import PatchSettings, make_patches, read_patches
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, lrfs_landmarks, ready_made_scores
-from rps_utils.training import one_thread, predict_risk, read_card, read_checkpoint, read_fold_ensembles
+from rps_utils.training import one_thread, predict_risk, read_card, read_fold_ensembles, read_network
 
 # Model to the file of its Cox model and of its clinical design, in RUN/models.
 COX_FILES = {
@@ -140,6 +140,7 @@ def load_run(folder: str | Path) -> FrozenRun:
     patches, settings = read_patches(run / "patches.npz", training["patient_id"])
     images = read_csv(run / "tables" / "images.csv").iloc[0]
     stored = {name: read_json(run / "models" / name) for name in ("rad_all.json", "rad_extraction.json")}
+    known = _optional(run, "likeness.json")
     frozen = FrozenRun(
         folder=run,
         patch_settings=settings,
@@ -153,7 +154,7 @@ def load_run(folder: str | Path) -> FrozenRun:
         landmarks=lrfs_landmarks(read_csv(run / "scores.csv")),
         cutoffs=_cutoffs(run),
         bounds=_optional(run, "bounds.json") or {},
-        likeness=(known := _optional(run, "likeness.json")) and unlike.Reference(**known),
+        likeness=unlike.Reference(**known) if known else None,
     )
     read_networks(run, settings)
     _check_features(frozen)
@@ -321,7 +322,7 @@ def network_scores(
     def raw(file: str) -> pd.Series:
         path = Path(run) / "models" / file
         orientations = read_card(path)["settings"]["augmentation"]["orientations"]
-        return pd.Series(predict_risk(read_checkpoint(path), everyone, orientations), patients)
+        return pd.Series(predict_risk(read_network(path), everyone, orientations), patients)
 
     with one_thread():
         return {s: e.score({file: raw(file) for file in e.networks}) for s, e in ensembles.items()}

@@ -230,8 +230,8 @@ def ingest_collection(
     write_csv(columns, out / "columns.csv")
     write_text(attribution(collection, recipe), out / "ATTRIBUTION.md")
     write_text(yaml.safe_dump(mapping, sort_keys=False), out / "mapping.yml")
-    options = {"without_quarantined": without_quarantined, "progress": progress}
-    done = ingest(source, out / "clinical.csv", out, out / "mapping.yml", n_jobs, **options)
+    tables = out / "clinical.csv", out, out / "mapping.yml"
+    done = ingest(source, *tables, n_jobs, without_quarantined=without_quarantined, progress=progress)
     return done._replace(notes=[*notes, *done.notes])
 
 

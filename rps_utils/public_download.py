@@ -232,12 +232,14 @@ def _fetch_files(row: Any, files: dict[str, int], folder: Path, address: str) ->
 
 def _get(address: str, row: Any) -> bytes:
     """Read an address whole; a broken connection is tried again a few times."""
-    for pause in (*PAUSES_S, None):
+    pauses = iter(PAUSES_S)
+    while True:
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
                 return answer.read()
         except BROKEN as error:
             final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            pause = next(pauses, None)
             if final or pause is None:
                 reason = getattr(error, "reason", None) or error
                 expected = f"{row.instances} files of {row.bytes:,} bytes expected"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,7 @@ from rps_utils.study import (
 from rps_utils.training import (
     Training,
     TrainingSettings,
+    Unfinished,
     cox_loss,
     epoch_generator,
     fit_fold_networks,
@@ -96,7 +97,8 @@ class Lesson:
 
     def outcome(self) -> tuple[Tensor, Tensor]:
         """Return time and event."""
-        return tuple(torch.tensor(self.cohort[c].to_numpy(float)) for c in ("time_months", "event"))
+        time, event = (torch.tensor(self.cohort[c].to_numpy(float)) for c in ("time_months", "event"))
+        return time, event
 
     def part(self, chosen: np.ndarray) -> Lesson:
         """Return the lesson of some of the patients, chosen by a mask."""
@@ -108,7 +110,7 @@ class Lesson:
         return replace(self, settings=replace(self.settings, **changed))
 
 
-def one_network(lesson: Lesson, kind: Callable[..., Training] = Training) -> Score:
+def one_network(lesson: Lesson, kind: Callable[..., Training] = Training) -> partial[np.ndarray]:
     """Train one network."""
     network = kind(lesson.patches, *lesson.outcome(), lesson.settings).finish()
     return partial(predict_risk, network, orientations=lesson.settings.augmentation.orientations)
@@ -145,13 +147,14 @@ def snapshots(lesson: Lesson, cycles: int = 3) -> Score:
     ----------
     Huang et al., Snapshot ensembles, ICLR 2017.
     """
-    scores, weights = [], lesson.settings.weights
+    scores: list[Score] = []
+    weights = lesson.settings.weights
     with TemporaryDirectory() as folder:
         for cycle in range(cycles):
             chosen = {"epochs": lesson.settings.epochs // cycles, "seed": lesson.settings.seed + cycle}
             score = one_network(lesson.with_settings(**chosen, weights=weights))
             scores.append(score)
-            weights = Path(folder) / f"{cycle}.safetensors"
+            weights = f"{folder}/{cycle}.safetensors"
             save_file({k: v.contiguous() for k, v in score.args[0].state_dict().items()}, weights)
     return mean_score(scores, lesson)
 
@@ -188,7 +191,7 @@ class Stopped(Training):
             self.best = loss, deepcopy(self.network)
         self.network.train()
 
-    def finish(self, kept: None = None) -> nn.Module:
+    def finish(self, kept: Unfinished | None = None) -> nn.Module:
         """Train to the end; return the best network."""
         super().finish(kept)
         return self.best[1].eval()
@@ -223,7 +226,7 @@ class WithMomentum(Training):
         self.twins[0].memory_q.clear()
         return self.twins[0](patches, event, time)
 
-    def finish(self, kept: None = None) -> nn.Module:
+    def finish(self, kept: Unfinished | None = None) -> nn.Module:
         """Train to the end; return the twin."""
         super().finish(kept)
         return self.twins[0].target.eval()
@@ -251,8 +254,9 @@ class WithTasks(Training):
     def new_network(self) -> nn.Module:
         """Build the network with one output more for each target; the first is the log hazard."""
         network = super().new_network()
-        network.head = nn.Linear(network.head.in_features, 1 + self.targets.shape[1])
-        nn.init.zeros_(network.head.weight)
+        head = nn.Linear(cast(nn.Linear, network.head).in_features, 1 + self.targets.shape[1])
+        nn.init.zeros_(head.weight)
+        network.head = head
         return network
 
     def loss(self, patches: Tensor, batch: Tensor) -> Tensor:
@@ -296,8 +300,8 @@ def learn_to_paint(lesson: Lesson, epochs: int = 30, cube: int = 4) -> dict[str,
     """Return the convolutions of a network that paints in the half of the voxels that it is not shown."""
     settings, channels = lesson.settings, lesson.patches.shape[1]
     with seeded(settings.seed):
-        blocks = Training(lesson.patches, *lesson.outcome(), settings).network.blocks
-        maps = [block[0].out_channels for block in blocks][::-1]
+        blocks = cast(nn.ModuleList, Training(lesson.patches, *lesson.outcome(), settings).network.blocks)
+        maps = [layer.out_channels for layer in blocks.modules() if isinstance(layer, nn.Conv3d)][::-1]
         up = [nn.ConvTranspose3d(a, b, 2, 2) for a, b in zip(maps, [*maps[1:], channels], strict=True)]
         painter = nn.Sequential(*blocks, *[part for layer in up for part in (layer, nn.ReLU())][:-1])
     optimizer = torch.optim.AdamW(painter.parameters(), 3e-3, weight_decay=settings.weight_decay)
@@ -446,8 +450,8 @@ def measure_lever(pools: Mapping[PatchSettings, Pool], lever: str, cohort: int) 
     """
     chosen = LEVERS[lever]
     draw = draw_replicate(pools[chosen.cut], "full", cohort, TUNING_COHORT)
-    given = {"seed": draw.seed, "intensity_channels": PATCHES.hu_channels()}
-    settings = TrainingSettings(**given | dict(chosen.settings))
+    given: dict[str, Any] = {"seed": draw.seed, "intensity_channels": PATCHES.hu_channels(), **chosen.settings}
+    settings = TrainingSettings(**given)
     learned = (draw.cohort["split"] == "training").to_numpy()
     begin = time.process_time()
     with one_thread():

@@ -107,7 +107,7 @@ def _of_paper(model: str, split: str) -> str:
     if model not in PAPER_C.index:
         return "–"
     row = PAPER_C.loc[model]
-    return interval_text(row[split], row[f"{split}_low"], row[f"{split}_high"], 3)
+    return interval_text(row[split], row[f"{split}_low"], row[f"{split}_high"], digits=3)
 
 
 def paper_rows() -> pd.DataFrame:
@@ -141,9 +141,9 @@ def hazard_ratio_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
         ``source, model, score, hazard ratio, p``.
     """
     own = ratios[ratios["term"] == "image_score"]
-    rows = [("paper", "DLCM", "DL-score, unit not reported", interval_text(*PAPER_HAZARD_RATIO, 3), "< 0.001")]
+    rows = [("paper", "DLCM", "DL-score, unit not reported", interval_text(*PAPER_HAZARD_RATIO, digits=3), "< 0.001")]
     for _, row in own.iterrows():
-        ratio = interval_text(row["hazard_ratio"], row["ci_low"], row["ci_high"], 3)
+        ratio = interval_text(row["hazard_ratio"], row["ci_low"], row["ci_high"], digits=3)
         rows.append(("this run", row["model"], f"{row['kind'].replace('_', '-')}, per SD", ratio, p_text(row["p"])))
     return pd.DataFrame(rows, columns=["source", "model", "score", "hazard ratio", "p"])
 
@@ -371,7 +371,8 @@ def _read_tables(run: Path, beginnings: tuple[str, ...]) -> dict[str, dict[str, 
 
 def _filled_sections(run: Path, metrics: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the sections that have something to show, and the names of the tables used."""
-    filled, used = [], []
+    filled: list[dict[str, Any]] = []
+    used: list[str] = []
     for section in SECTIONS:
         tables = _read_tables(run, section.tables)
         used += tables

@@ -156,7 +156,8 @@ def _hazard_ratio(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> Esti
         return undefined(
             f"no event in the {'low' if event[high].any() else 'high'} group: the ratio has no finite value"
         )
-    return Estimate(*np.exp(log_ratio[:3]), log_ratio.note if event.any() else "no event")
+    value, low, high_limit = np.exp(log_ratio[:3])
+    return Estimate(value, low, high_limit, log_ratio.note if event.any() else "no event")
 
 
 def _logrank_p(time: np.ndarray, event: np.ndarray, high: np.ndarray) -> Estimate:

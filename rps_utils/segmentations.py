@@ -61,7 +61,7 @@ def read_documents(masks: Sequence[Series]) -> list[tuple[Path, Dataset]]:
     Refused
         A file is broken.
     """
-    documents = []
+    documents: list[tuple[Path, Dataset]] = []
     for path in (path for series in masks for path in series.paths):
         try:
             documents.append((path, dcmread(path)))

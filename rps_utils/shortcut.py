@@ -67,7 +67,7 @@ class Way:
 REFERENCE, PLAIN = Way("no shortcut to learn", unconfounded=True), Way("as it is")
 SMOOTH, SCREENED = Way("smoothed images", smooth=True), Way("without features that follow the scanner", guarded=True)
 NOISY = Way("noise as augmentation", guarded=True)
-WAYS = {
+WAYS: dict[str, dict[str, tuple[Way, ...]]] = {
     "confounded": {"Rad": (REFERENCE, PLAIN, SMOOTH, SCREENED), "DL": (REFERENCE, PLAIN, SMOOTH, NOISY)},
     "era_only": {"Rad": (PLAIN, SMOOTH, SCREENED), "DL": (PLAIN,)},
 }
@@ -142,8 +142,13 @@ def _learn_dl(draw: Replicate, outcome: pd.DataFrame, way: Way, settings: StudyS
     from rps_utils.training import TrainingSettings, one_thread, predict_risk, train_network
 
     augmentation = Augmentation(noise=NOISE if way.guarded else 0.0)
-    given = {"epochs": settings.epochs, "seed": draw.seed, "intensity_channels": PATCHES.hu_channels()}
-    recipe = TrainingSettings(**QUICK_NETWORK, **given, augmentation=augmentation)
+    recipe = TrainingSettings(
+        **QUICK_NETWORK,
+        epochs=settings.epochs,
+        seed=draw.seed,
+        intensity_channels=PATCHES.hu_channels(),
+        augmentation=augmentation,
+    )
     learns = (draw.cohort["split"] == "training").to_numpy()
     time, event = (torch.tensor(outcome.loc[learns, c].to_numpy(float)) for c in ("time_months", "event"))
     with one_thread():

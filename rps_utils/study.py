@@ -52,7 +52,7 @@ CROP_SPACING_MM = 3.0
 FEATURES = ExtractionSettings(image_types=("original",))
 PATCHES = PatchSettings()
 # Half as wide as the default network and trained more gently: many hundreds are trained here.
-QUICK_NETWORK = {"network": "region", "network_options": {"widths": (8, 16)}, "learning_rate": 3e-3}
+QUICK_NETWORK: dict[str, Any] = {"network": "region", "network_options": {"widths": (8, 16)}, "learning_rate": 3e-3}
 KINDS = ("apparent", "cross_fitted", "validation")
 FUSED = {"DL": "DLCM", "Rad": "RSCM"}
 TRAINING_SHARE = 0.75
@@ -309,16 +309,16 @@ def score_replicate(draw: Replicate, settings: StudySettings) -> dict[str, Kinds
         ``DLCM in-sample`` and ``RSCM in-sample`` are the shortcut: fused on the apparent image score, without a
         cross-fitted kind. ``Oracle`` is the true log hazard.
     """
-    scores: dict[str, Kinds | str] = {"Clinical": _attempt(lambda: fuse(draw, settings, None))}
+    scores: dict[str, Kinds | str] = {"Clinical": _attempt(partial(fuse, draw, settings, None))}
     learners = {"Rad": radiomic_scores} | ({"DL": network_scores} if settings.epochs else {})
     for name, learn in learners.items():
-        image = _attempt(lambda learn=learn: learn(draw, settings))
+        image = _attempt(partial(learn, draw, settings))
         failed = isinstance(image, str)
         scores[name] = image if failed else {kind: getattr(image, kind) for kind in KINDS}
         fused = FUSED[name]
-        scores[fused] = image if failed else _attempt(lambda image=image: fuse(draw, settings, image))
+        scores[fused] = image if failed else _attempt(partial(fuse, draw, settings, image))
         shortcut = f"{fused} in-sample"
-        scores[shortcut] = image if failed else _attempt(lambda image=image: fuse_in_sample(draw, settings, image))
+        scores[shortcut] = image if failed else _attempt(partial(fuse_in_sample, draw, settings, image))
     eta = draw.cohort.set_index("patient_id")["eta"]
     learned = draw.cohort["split"].to_numpy() == "training"
     return scores | {"Oracle": {"cross_fitted": eta[learned], "validation": eta[~learned]}}
@@ -346,8 +346,9 @@ def network_scores(draw: Replicate, settings: StudySettings) -> FittedScores:
     """Return the scores of `QUICK_NETWORK`, one seed a fold, trained for `settings.epochs`."""
     from rps_utils.training import TrainingSettings, fit_fold_networks
 
-    given = {"epochs": settings.epochs, "seed": draw.seed, "intensity_channels": PATCHES.hu_channels()}
-    recipe = TrainingSettings(**QUICK_NETWORK, **given)
+    recipe = TrainingSettings(
+        **QUICK_NETWORK, epochs=settings.epochs, seed=draw.seed, intensity_channels=PATCHES.hu_channels()
+    )
     left_out = leave_out_sets(settings.folds, whole=False)
     with TemporaryDirectory() as folder:
         return assemble(draw.cohort, fit_fold_networks(draw.patches, draw.cohort, left_out, recipe, folder), "DL")
@@ -399,7 +400,7 @@ def measure_model(draw: Replicate, settings: StudySettings, model: str, scores: 
     found = concordances(draw, scores, settings.resamples) | risk_groups(draw, scores)
     if model in FUSED:
         for kind in ("cross_fitted", "apparent"):
-            found |= _attempt_dict(lambda kind=kind: adjusted(draw, settings, scores[kind], kind))
+            found |= _attempt_dict(partial(adjusted, draw, settings, scores[kind], kind))
     return found
 
 
@@ -433,7 +434,7 @@ def risk_groups(draw: Replicate, scores: Kinds) -> dict[str, float]:
     mistake: the cut-off with the smallest p in the validation patients themselves, among those that leave a tenth
     on either side.
     """
-    learned = scores.get("cross_fitted", scores.get("apparent"))
+    learned = scores["cross_fitted" if "cross_fitted" in scores else "apparent"]
     cutoff = median_cutoff(learned)
     new, risk = draw.validation, scores["validation"][draw.validation["patient_id"]]
     outcome = draw.cohort.set_index("patient_id").loc[learned.index]
@@ -452,7 +453,7 @@ def adjusted(draw: Replicate, settings: StudySettings, score: pd.Series, kind: s
     plan = FusionPlan("adjusted", settings.clinical_columns)
     terms = terms_of(plan, draw.training, draw.training, score)
     clinical = fit_lifelines(terms.drop(columns="image_score"), draw.training)
-    found = {}
+    found: dict[str, Any] = {}
     for unit, values in (("", score / score.std()), ("_high", (score > score.median()).astype(float))):
         fitted = fit_lifelines(terms.assign(image_score=values[terms.index]), draw.training)
         row = hazard_ratios(fitted).iloc[0]

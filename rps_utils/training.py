@@ -277,7 +277,8 @@ class Training:
         with safe_open(kept.path, framework="pt") as stored:
             place = json.loads(stored.metadata()["place"])
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        weights, moments = {}, {}
+        weights: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)
             if part == "network":
@@ -561,7 +562,7 @@ def read_fold_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
     if not (models / ENSEMBLES).is_file():
         raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
     stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
-    ensembles = {left_out: ensemble for left_out, ensemble in stored.items() if len(left_out) == 1}
+    ensembles: dict[LeftOut, Ensemble] = {s: ensemble for s, ensemble in stored.items() if len(s) == 1}
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
         if not (models / file).is_file():
             raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
@@ -621,6 +622,12 @@ def read_checkpoint(path: str | Path, card: dict[str, Any] | None = None) -> nn.
     found = read_card(path)
     if card is not None and {**found, **card} != found:
         return None
+    return read_network(path)
+
+
+def read_network(path: str | Path) -> nn.Module:
+    """Read a trained network from a file that is there, whatever it was trained with."""
+    found = read_card(path)
     channels, size = found["patch_shape"][0], found["patch_shape"][-1]
     network = build_network(found["settings"]["network"], channels, size, **found["settings"]["network_options"])
     with safe_open(path, framework="pt") as stored:
