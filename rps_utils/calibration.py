@@ -26,7 +26,7 @@ from rps_utils.curves import (
 from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood
 
 
-def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, level: float = 0.95) -> Estimate:
+def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, *, level: float = 0.95) -> Estimate:
     """Return observed / expected recurrence risk at `horizon`; above 1 the model promised too little recurrence.
 
     Parameters
@@ -59,7 +59,7 @@ def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, level: f
     return Estimate(value, float(value / factor), float(value * factor))
 
 
-def calibration_slope(time: Any, event: Any, linear_predictor: Any, weights: Any = None) -> Any:
+def calibration_slope(time: Any, event: Any, linear_predictor: Any, *, weights: Any = None) -> Any:
     """Return the slope of a Cox model on the linear predictor: 1 is right, below 1 the predictions are too extreme.
 
     Parameters
@@ -79,7 +79,7 @@ def calibration_slope(time: Any, event: Any, linear_predictor: Any, weights: Any
     return one_or_all(fit.coefficients[:, 0], weights)
 
 
-def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, level: float = 0.95) -> Estimate:
+def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, *, level: float = 0.95) -> Estimate:
     """Return the calibration slope with its Wald interval (van Houwelingen 2000)."""
     n = len(np.asarray(time))
     fit = fit_partial_likelihood(time, event, check_numbers("linear_predictor", linear_predictor, n))
@@ -90,7 +90,7 @@ def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, lev
     return Estimate(slope, slope - margin, slope + margin)
 
 
-def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, groups: int = 4) -> pd.DataFrame:
+def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, groups: int = 4) -> pd.DataFrame:
     """Compare predicted with Kaplan-Meier risk in groups cut at quantiles of the predicted risk.
 
     Returns
@@ -244,7 +244,7 @@ def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any =
 
 
 def calibration_band(
-    time: Any, event: Any, lrfs: Any, horizon: float, counts: np.ndarray, level: float = 0.95
+    time: Any, event: Any, lrfs: Any, horizon: float, counts: np.ndarray, *, level: float = 0.95
 ) -> pd.DataFrame:
     """Return `calibration_curve` with a pointwise percentile band over the resamples in `counts` (B, n).
 
@@ -264,7 +264,7 @@ def calibration_band(
     return table.sort_values("predicted", ignore_index=True)
 
 
-def observed_expected_overall(event: Any, lrfs_at_own_time: Any, level: float = 0.95) -> Estimate:
+def observed_expected_overall(event: Any, lrfs_at_own_time: Any, *, level: float = 0.95) -> Estimate:
     """Return observed / expected recurrences over all of follow-up, with the interval of a Poisson model.
 
     Parameters
@@ -304,7 +304,7 @@ class DCalibration(NamedTuple):
     shares: np.ndarray
 
 
-def d_calibration(event: Any, lrfs_at_own_time: Any, bins: int = 10) -> DCalibration:
+def d_calibration(event: Any, lrfs_at_own_time: Any, *, bins: int = 10) -> DCalibration:
     """Test whether predicted survival at the patients' own event times is spread evenly over [0, 1].
 
     Parameters

@@ -43,7 +43,7 @@ def _seen_before_censoring(time: np.ndarray, event: np.ndarray, counts: np.ndarr
     return censoring_curve(steps)[:, steps.column]
 
 
-def calibrate(time: Any, event: Any, lrfs_own: Any, level: float = 0.9) -> float:
+def calibrate(time: Any, event: Any, lrfs_own: Any, *, level: float = 0.9) -> float:
     """Return the residual below which at most a share 1 - `level` of new patients recur.
 
     Parameters
@@ -81,7 +81,7 @@ def bound_column(level: float) -> str:
     return f"lower_{100 * level:g}"
 
 
-def lower_bound(times: Sequence[float], cumulative_hazard: Sequence[float], log_hazard: Any, residual: float) -> Any:
+def lower_bound(times: Sequence[float], cumulative_hazard: Sequence[float], *, log_hazard: Any, residual: float) -> Any:
     """Return the months that patients outlast with the probability for which `residual` was calibrated.
 
     Parameters
@@ -103,7 +103,7 @@ def lower_bound(times: Sequence[float], cumulative_hazard: Sequence[float], log_
     return np.where(wanted > 0, np.asarray(times, float)[np.minimum(place, len(times) - 1)], 0.0)
 
 
-def share_outlasting(time: Any, event: Any, bound: Any, weights: Any = None) -> Any:
+def share_outlasting(time: Any, event: Any, bound: Any, *, weights: Any = None) -> Any:
     """Return the share of patients who are free of recurrence until their bound, weighted for censoring.
 
     Parameters

@@ -40,7 +40,7 @@ def shuffled_tumour(ct: Volume, mask: Volume, rng: np.random.Generator) -> Volum
 
 
 def shuffle_crops(
-    crops: str | Path, patient_ids: Sequence[str], folder: str | Path, seed: int, n_jobs: int = 1
+    crops: str | Path, patient_ids: Sequence[str], folder: str | Path, *, seed: int, n_jobs: int = 1
 ) -> Path:
     """Write the crops of some patients with the voxels inside the tumour shuffled, and return their folder.
 
@@ -118,7 +118,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
             return order
 
 
-def exchanged_c(time: Any, event: Any, risk: Any, draws: int = 1000, seed: int = 2026) -> np.ndarray:
+def exchanged_c(time: Any, event: Any, risk: Any, *, draws: int = 1000, seed: int = 2026) -> np.ndarray:
     """Return C when every patient is judged by the score of another one, (draws,): what no knowledge looks like."""
     risk, rng = np.asarray(risk, float), np.random.default_rng(seed)
     return np.array([harrell_c(time, event, risk[derangement(len(risk), rng)]) for _ in range(draws)])
@@ -174,7 +174,7 @@ def _noise_of(crops: str | Path, patient: str) -> float:
     return noise_hu(*load_pair(*crop_paths(crops, patient)))
 
 
-def rank_correlation(first: pd.Series, second: pd.Series, level: float = 0.95) -> Estimate:
+def rank_correlation(first: pd.Series, second: pd.Series, *, level: float = 0.95) -> Estimate:
     """Return Spearman's correlation of two columns with its interval (Bonett & Wright 2000).
 
     Patients without one of the values are left out; a constant column has no correlation, and the note says so.

@@ -61,7 +61,7 @@ def _lausen_94(b: float, n: int, sizes: np.ndarray) -> float:
     return float(min(max(2 * norm.sf(b) + steps, 0), 1))
 
 
-def maxstat_cutoff(time: Any, event: Any, marker: Any, low: float = 0.1, high: float = 0.9) -> Cutoff:
+def maxstat_cutoff(time: Any, event: Any, marker: Any, *, low: float = 0.1, high: float = 0.9) -> Cutoff:
     """Return the cut-off with the largest standardised log-rank score statistic, and its corrected p-values.
 
     Parameters
@@ -100,7 +100,7 @@ def maxstat_cutoff(time: Any, event: Any, marker: Any, low: float = 0.1, high: f
     return Cutoff(float(cuts[best]), b, *p_values, len(cuts))
 
 
-def logrank_scan(time: Any, event: Any, marker: Any, minimum_share: float = 0.1) -> Cutoff:
+def logrank_scan(time: Any, event: Any, marker: Any, *, minimum_share: float = 0.1) -> Cutoff:
     """Return the cut-off with the largest log-rank chi-square: the common practice, with its naive p-value.
 
     `p_corrected` is Miller & Siegmund's; `statistic` the chi-square. Both groups hold `minimum_share` of patients.

@@ -88,7 +88,7 @@ def undefined(note: str) -> Estimate:
 # ---------------------------------------------------------------- discrimination
 
 
-def discrimination_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
+def discrimination_rows(scores: pd.DataFrame, *, tau: float, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
     """Return Harrell's C and Uno's C up to tau, with BCa intervals over patients.
 
     Parameters
@@ -107,7 +107,7 @@ def discrimination_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 200
     """
     rows = []
     for part in slices(scores):
-        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         rows.append(
             metric_row(part, "harrell_c", np.nan, inference.c_interval(*part.follow_up, part.risk, counts=counts))
         )
@@ -118,8 +118,8 @@ def discrimination_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 200
 def _uno(part: Slice, tau: float, counts: np.ndarray) -> Estimate:
     if why := note_at(part, tau):
         return undefined(why)
-    estimate = inference.c_interval(*part.follow_up, part.risk, tau, counts=counts)
-    return with_note(estimate, note_at(part, tau, FEWEST_AT_RISK))
+    estimate = inference.c_interval(*part.follow_up, part.risk, tau=tau, counts=counts)
+    return with_note(estimate, note_at(part, tau, fewest=FEWEST_AT_RISK))
 
 
 def with_note(estimate: Estimate, note: str) -> Estimate:
@@ -127,7 +127,7 @@ def with_note(estimate: Estimate, note: str) -> Estimate:
     return estimate._replace(note="; ".join(text for text in (note, estimate.note) if text))
 
 
-def difference_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
+def difference_rows(scores: pd.DataFrame, *, tau: float, n_bootstrap: int = 2000, seed: int = 2026) -> pd.DataFrame:
     """Return every paired difference of C between two models of a kind, on the patients that both have.
 
     Returns
@@ -139,15 +139,17 @@ def difference_rows(scores: pd.DataFrame, tau: float, n_bootstrap: int = 2000, s
     """
     rows = []
     for pair, other in _pairs(scores):
-        counts = inference.resample_counts(len(pair.rows), n_bootstrap, seed)
-        harrell = inference.compare_c(*pair.follow_up, pair.risk, other, None, counts, n_bootstrap, seed)
+        counts = inference.resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
+        harrell = inference.compare_c(
+            *pair.follow_up, pair.risk, other, tau=None, counts=counts, permutations=n_bootstrap, seed=seed
+        )
         rows += _difference_rows(pair, "harrell_c", np.nan, harrell)
         swapped = _p_value(harrell.p_permutation, harrell.difference.note)
         rows.append(metric_row(pair, "harrell_c_difference_permutation_p", np.nan, swapped))
         if why := note_at(pair, tau):
             rows += [metric_row(pair, f"uno_c_difference{end}", tau, undefined(why)) for end in ("", "_p")]
             continue
-        uno = inference.compare_c(*pair.follow_up, pair.risk, other, tau, counts, 0)
+        uno = inference.compare_c(*pair.follow_up, pair.risk, other, tau=tau, counts=counts, permutations=0)
         rows += _difference_rows(pair, "uno_c", tau, uno)
     return metric_table(rows)
 
@@ -179,7 +181,7 @@ def _p_value(p: float, why: str) -> Estimate:
 
 
 def td_auc_rows(
-    scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
+    scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
     """Return the cumulative/dynamic AUC at every landmark and over them, with BCa intervals over patients.
 
@@ -191,7 +193,7 @@ def td_auc_rows(
     """
     rows = []
     for part in slices(scores):
-        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             rows.append(metric_row(part, "td_auc", landmark, _auc(part, landmark, counts)))
         rows.append(_integrated_auc_row(part, landmarks, counts))
@@ -202,7 +204,7 @@ def _integrated_auc_row(part: Slice, landmarks: Sequence[float], counts: np.ndar
     grid = [t for t in sorted(landmarks) if np.isfinite(metrics.td_auc(*part.follow_up, part.risk, t))]
     if not grid:
         return metric_row(part, "integrated_td_auc", max(landmarks), undefined("no landmark has an AUC"))
-    few = note_at(part, grid[-1], FEWEST_AT_RISK)
+    few = note_at(part, grid[-1], fewest=FEWEST_AT_RISK)
     note = "; ".join(text for text in (few, "over " + ", ".join(f"{t:g}" for t in grid)) if text)
     given = (metrics.integrated_td_auc, *part.follow_up, part.risk, grid)
     estimate = inference.bootstrap_estimate(*given, counts=counts, note=note)
@@ -210,7 +212,7 @@ def _integrated_auc_row(part: Slice, landmarks: Sequence[float], counts: np.ndar
 
 
 def auc_difference_rows(
-    scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
+    scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
     """Return every paired difference of the AUC at every landmark between two models of a kind.
 
@@ -222,7 +224,7 @@ def auc_difference_rows(
     """
     rows = []
     for pair, other in _pairs(scores):
-        counts = inference.resample_counts(len(pair.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             given = (*pair.follow_up, pair.risk, other, landmark)
             why = note_at(pair, landmark)
@@ -236,7 +238,7 @@ def auc_difference_rows(
 def _auc(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
     if why := note_at(part, landmark):
         return undefined(why)
-    note = note_at(part, landmark, FEWEST_AT_RISK)
+    note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     return inference.bootstrap_estimate(metrics.td_auc, *part.follow_up, part.risk, landmark, counts=counts, note=note)
 
 
@@ -269,7 +271,7 @@ def prediction_note(part: Slice, landmark: float) -> str:
     return f"{missing} of {len(part.rows)} patients have no {lrfs_column(landmark)}" if missing else ""
 
 
-def note_at(part: Slice, landmark: float, fewest: int = 0) -> str:
+def note_at(part: Slice, landmark: float, *, fewest: int = 0) -> str:
     """Say why a landmark gives no value, or rests on fewer than `fewest` patients; or return an empty text."""
     # The unit is the table's own, whatever its column is called.
     return horizon_note(*part.follow_up, landmark, fewest).replace(" months", "")
@@ -299,7 +301,7 @@ def with_predictions(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.Dat
 
 
 def brier_rows(
-    scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
+    scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
     """Return Brier scores at every landmark and integrated over them, beside Kaplan-Meier's, with BCa intervals.
 
@@ -313,7 +315,7 @@ def brier_rows(
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
-        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for name, metric in (("brier", metrics.brier_score), ("ipa", metrics.ipa)):
             for landmark in landmarks:
                 rows.append(metric_row(part, name, landmark, _of_lrfs(metric, part, landmark, counts)))
@@ -326,7 +328,7 @@ def brier_rows(
 def _of_curve(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
     if why := beyond_note(part, landmark):
         return undefined(why)
-    note = note_at(part, landmark, FEWEST_AT_RISK)
+    note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     return inference.bootstrap_estimate(metrics.null_brier, *part.follow_up, landmark, counts=counts, note=note)
 
 
@@ -334,7 +336,7 @@ def _of_lrfs(metric: inference.Metric, part: Slice, landmark: float, counts: np.
     if why := prediction_note(part, landmark) or beyond_note(part, landmark):
         return undefined(why)
     given = (*part.follow_up, part.lrfs(landmark), landmark)
-    note = note_at(part, landmark, FEWEST_AT_RISK)
+    note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     return inference.bootstrap_estimate(metric, *given, counts=counts, note=note)
 
 
@@ -366,7 +368,7 @@ def _usable_landmarks(part: Slice, landmarks: Sequence[float]) -> list[float]:
 
 
 def calibration_rows(
-    scores: pd.DataFrame, landmarks: Sequence[float], n_bootstrap: int = 2000, seed: int = 2026
+    scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
     """Return O/E, ICI, E50 and E90 at every landmark, calibration slope, O/E of all follow-up, and D-calibration.
 
@@ -382,7 +384,7 @@ def calibration_rows(
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
         rows += [_slope_row(part, landmarks), _overall_row(part), _d_calibration_row(part, landmarks)]
-        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             rows.append(metric_row(part, "observed_expected", landmark, _observed_expected(part, landmark)))
             rows += _ici_rows(part, landmark, counts)
@@ -421,7 +423,7 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
         return metric_row(part, "d_calibration_p", grid[-1], undefined(why))
     few = len(time) < 5 * D_CALIBRATION_BINS
     note = f"only {len(time)} patients for {D_CALIBRATION_BINS} bins" if few else ""
-    result = metrics.d_calibration(event & ~later, own, D_CALIBRATION_BINS)
+    result = metrics.d_calibration(event & ~later, own, bins=D_CALIBRATION_BINS)
     return metric_row(part, "d_calibration_p", grid[-1], Estimate(result.p, np.nan, np.nan, note))
 
 
@@ -429,7 +431,7 @@ def _observed_expected(part: Slice, landmark: float) -> Estimate:
     if why := prediction_note(part, landmark) or beyond_note(part, landmark):
         return undefined(why)
     estimate = metrics.observed_expected(*part.follow_up, part.lrfs(landmark), landmark)
-    return estimate if estimate.note else estimate._replace(note=note_at(part, landmark, FEWEST_AT_RISK))
+    return estimate if estimate.note else estimate._replace(note=note_at(part, landmark, fewest=FEWEST_AT_RISK))
 
 
 def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
@@ -452,13 +454,13 @@ def _ici_rows(part: Slice, landmark: float, counts: np.ndarray) -> list[dict]:
     estimates = [undefined(why)] * 3
     if not why:
         given = (*part.follow_up, part.lrfs(landmark), landmark)
-        note = note_at(part, landmark, FEWEST_AT_RISK)
+        note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
         estimates = inference.joint_estimates(metrics.ici_e50_e90, *given, counts=counts, note=note)
     return [metric_row(part, *named, e) for named, e in zip(((n, landmark) for n in ERRORS), estimates, strict=True)]
 
 
 def calibration_tables(
-    scores: pd.DataFrame, landmark: float, groups: int = 4, seed: int = 2026
+    scores: pd.DataFrame, landmark: float, *, groups: int = 4, seed: int = 2026
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return predicted against observed risk at a landmark, in groups and as a smooth curve.
 
@@ -474,11 +476,11 @@ def calibration_tables(
     grouped = [pd.DataFrame(columns=[*labels, "group", "n", "predicted", "observed", "ci_low", "ci_high"])]
     curves = [pd.DataFrame(columns=[*labels, "predicted", "observed", "ci_low", "ci_high"])]
     for part in slices(with_predictions(scores, [landmark])):
-        if prediction_note(part, landmark) or note_at(part, landmark, FEWEST_AT_RISK):
+        if prediction_note(part, landmark) or note_at(part, landmark, fewest=FEWEST_AT_RISK):
             continue
         given = (*part.follow_up, part.lrfs(landmark), landmark)
-        grouped.append(_labelled(part, metrics.calibration_groups(*given, groups), landmark))
-        counts = inference.resample_counts(len(part.rows), BAND_RESAMPLES, seed)
+        grouped.append(_labelled(part, metrics.calibration_groups(*given, groups=groups), landmark))
+        counts = inference.resample_counts(len(part.rows), replicates=BAND_RESAMPLES, seed=seed)
         curves.append(_labelled(part, metrics.calibration_band(*given, counts).dropna(), landmark))
     return stacked(grouped), stacked(curves)
 
@@ -508,7 +510,7 @@ def net_benefit_table(scores: pd.DataFrame, landmarks: Sequence[float], threshol
 
 
 def net_benefit_bands(
-    scores: pd.DataFrame, landmark: float, thresholds: Sequence[float], seed: int = 2026
+    scores: pd.DataFrame, landmark: float, thresholds: Sequence[float], *, seed: int = 2026
 ) -> pd.DataFrame:
     """Return decision curves at one landmark with pointwise percentile bands over 500 resamples of patients.
 
@@ -522,11 +524,11 @@ def net_benefit_bands(
     curves, bands = curves[curves["enough"].astype(bool)], []
     for part in slices(scores):
         own = curves[(curves["kind"] == part.kind) & (curves["model"] == part.model)]
-        counts = inference.resample_counts(len(part.rows), BAND_RESAMPLES, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=BAND_RESAMPLES, seed=seed)
         for row in own.itertuples():
             given = (*part.follow_up, 1 - part.lrfs(landmark), landmark, row.threshold)
             values = inference.replicate(metrics.net_benefit_at, counts, *given)
-            bands.append(inference.interval_from(values, row.net_benefit, "percentile"))
+            bands.append(inference.interval_from(values, row.net_benefit, method="percentile"))
     limits = pd.DataFrame(bands, columns=["ci_low", "ci_high"], index=curves.index, dtype=float)
     return curves.drop(columns=["n_positive", "treat_none", "interventions_avoided", "enough"]).join(limits)
 
@@ -535,6 +537,7 @@ def net_benefit_rows(
     scores: pd.DataFrame,
     landmarks: Sequence[float],
     thresholds: Sequence[float],
+    *,
     n_bootstrap: int = 2000,
     seed: int = 2026,
 ) -> pd.DataFrame:
@@ -548,7 +551,7 @@ def net_benefit_rows(
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
-        counts = inference.resample_counts(len(part.rows), n_bootstrap, seed)
+        counts = inference.resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             why = prediction_note(part, landmark) or beyond_note(part, landmark)
             for threshold in thresholds:
@@ -563,7 +566,7 @@ def _net_benefits(part: Slice, landmark: float, threshold: float, counts: np.nda
     risk, patients = 1 - part.lrfs(landmark), len(part.rows)
     positive = int((risk >= threshold).sum())
     few = min(positive, patients - positive) < FEWEST_IN_GROUP
-    followed = note_at(part, landmark, FEWEST_AT_RISK)
+    followed = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     own = f"{positive} of {patients} above the threshold" if few else followed
     if np.isnan(metrics.net_benefit_at(*part.follow_up, risk, landmark, threshold)):
         own = f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"

@@ -54,7 +54,7 @@ Metric = Callable[..., Any]
 _CELLS = 2_000_000  # resamples x patients evaluated at once (16 MB an array)
 
 
-def resample_counts(n: int, replicates: int = 2000, seed: int = 2026) -> np.ndarray:
+def resample_counts(n: int, *, replicates: int = 2000, seed: int = 2026) -> np.ndarray:
     """Draw bootstrap samples of n patients and return how often each was drawn.
 
     Returns
@@ -99,7 +99,7 @@ def bca_constants(values: np.ndarray, estimate: float, left_out: np.ndarray) -> 
 
 
 def interval_from(
-    values: np.ndarray, estimate: float, method: str = "bca", left_out: np.ndarray | None = None, level: float = 0.95
+    values: np.ndarray, estimate: float, *, method: str = "bca", left_out: np.ndarray | None = None, level: float = 0.95
 ) -> tuple[float, float]:
     """Return the limits of a bootstrap interval.
 
@@ -236,7 +236,7 @@ def _estimate(
 ) -> Estimate:
     if not np.isfinite(value):
         return Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")
-    low, high = interval_from(values, float(value), method, left_out, level)
+    low, high = interval_from(values, float(value), method=method, left_out=left_out, level=level)
     return Estimate(float(value), low, high, _join(note, _resample_note(values, low)))
 
 
@@ -254,6 +254,7 @@ def c_interval(
     time: Any,
     event: Any,
     risk: Any,
+    *,
     tau: float | None = None,
     counts: np.ndarray | None = None,
     method: str = "bca",
@@ -285,7 +286,7 @@ def c_interval(
     return bootstrap_estimate(uno_c, time, event, risk, tau, counts=counts, method=method, level=level, note=note)
 
 
-def c_standard_error(time: Any, event: Any, risk: Any, tau: float | None = None) -> tuple[float, float]:
+def c_standard_error(time: Any, event: Any, risk: Any, *, tau: float | None = None) -> tuple[float, float]:
     """Return C and its infinitesimal-jackknife standard error (Uno: G treated as known), as R's ``concordance``.
 
     torchsurv's "noether" standard error counts each pair in one direction only and is about twice too large.
@@ -294,7 +295,7 @@ def c_standard_error(time: Any, event: Any, risk: Any, tau: float | None = None)
     return c, float(np.sqrt(np.sum(influence**2)))
 
 
-def reversed_score_note(time: Any, event: Any, risk: Any, level: float = 0.95) -> str:
+def reversed_score_note(time: Any, event: Any, risk: Any, *, level: float = 0.95) -> str:
     """Say what is wrong with a score's direction, or return an empty text.
 
     A score is called reversed when the whole logit interval of Harrell's C (infinitesimal jackknife) lies below
@@ -363,6 +364,7 @@ def compare_c(
     event: Any,
     risk_a: Any,
     risk_b: Any,
+    *,
     tau: float | None = None,
     counts: np.ndarray | None = None,
     permutations: int = 2000,
@@ -395,7 +397,11 @@ def compare_c(
     z = (c_a - c_b) / error if error > 0 else np.nan
     metric, rest = (harrell_c, ()) if tau is None else (uno_c, (tau,))
     difference = paired_difference(metric, time, event, risk_a, risk_b, *rest, counts=counts)
-    by_swaps = permutation_p(time, event, risk_a, risk_b, tau, permutations, seed) if permutations else np.nan
+    by_swaps = (
+        permutation_p(time, event, risk_a, risk_b, tau=tau, permutations=permutations, seed=seed)
+        if permutations
+        else np.nan
+    )
     return PairedDifference(difference, c_a, c_b, error, z, float(2 * norm.sf(abs(z))), by_swaps)
 
 
@@ -421,6 +427,7 @@ def permutation_p(
     event: Any,
     risk_a: Any,
     risk_b: Any,
+    *,
     tau: float | None = None,
     permutations: int = 2000,
     seed: int = 2026,

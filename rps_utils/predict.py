@@ -372,7 +372,7 @@ def _model_rows(frozen: FrozenRun, model: str, table: pd.DataFrame, image: MadeS
     if model not in frozen.bounds.get("residual", {}):
         return rows
     baseline = fusion.model.times, fusion.model.cumulative_hazard
-    bound = lower_bound(*baseline, log_hazard(fusion.model, rows), frozen.bounds["residual"][model])
+    bound = lower_bound(*baseline, log_hazard=log_hazard(fusion.model, rows), residual=frozen.bounds["residual"][model])
     return rows.assign(**{bound_column(frozen.bounds["level"]): bound})
 
 

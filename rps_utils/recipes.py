@@ -467,7 +467,7 @@ def tuning_pool(
     folder: str | Path, cut: PatchSettings = PATCHES, n_jobs: int = 1, progress: Callable[[str], Any] | None = None
 ) -> Pool:
     """Render the tuning pool, or read it; other patches than the usual ones are cut in a second rendering."""
-    pool = make_pool(folder, TUNING_PATIENTS, TUNING_SEED, n_jobs, progress)
+    pool = make_pool(folder, TUNING_PATIENTS, seed=TUNING_SEED, n_jobs=n_jobs, progress=progress)
     if cut == PATCHES:
         return pool
     ids, path = list(pool.patients["patient_id"]), Path(folder) / f"{cut.size}_{cut.spacing_mm or 'scaled'}.npz"
@@ -515,7 +515,15 @@ def run_levers(
         raise ValueError(f"unknown lever {', '.join(sorted(unknown))}; allowed: {', '.join(LEVERS)}")
     pools = {cut: tuning_pool(folder, cut, n_jobs, progress) for cut in {LEVERS[name].cut for name in levers}}
     wanted = [(lever, cohort) for cohort in cohorts for lever in levers]
-    return grow_table(out, LEVER_COLUMNS, LEVER_COLUMNS[:2], wanted, partial(measure_lever, pools), n_jobs, progress)
+    return grow_table(
+        out,
+        columns=LEVER_COLUMNS,
+        keys=LEVER_COLUMNS[:2],
+        wanted=wanted,
+        work=partial(measure_lever, pools),
+        n_jobs=n_jobs,
+        progress=progress,
+    )
 
 
 # ---------------------------------------------------------------- the score beside its rivals and the truth
@@ -608,7 +616,15 @@ def run_scores(
 ) -> pd.DataFrame:
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
     wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
-    return grow_table(out, SCORE_COLUMNS, SCORE_COLUMNS[:2], wanted, partial(measure_scores, pool), n_jobs, progress)
+    return grow_table(
+        out,
+        columns=SCORE_COLUMNS,
+        keys=SCORE_COLUMNS[:2],
+        wanted=wanted,
+        work=partial(measure_scores, pool),
+        n_jobs=n_jobs,
+        progress=progress,
+    )
 
 
 # ---------------------------------------------------------------- what the tables say

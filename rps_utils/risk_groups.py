@@ -87,7 +87,7 @@ NOT_EVIDENCE = {
 
 
 def risk_group_rows(
-    scores: pd.DataFrame, landmarks: Sequence[float] = (), tau: float | None = None, rule: str | float | None = None
+    scores: pd.DataFrame, landmarks: Sequence[float] = (), *, tau: float | None = None, rule: str | float | None = None
 ) -> pd.DataFrame:
     """Compare the groups above and below the training cut-off.
 
@@ -203,7 +203,7 @@ def risks_at(part: Slice, landmark: float) -> tuple[Estimate, Estimate]:
     for cause in (event.astype(int), event + 2 * died):
         row = metrics.cumulative_incidence(time, cause, [landmark]).iloc[0]
         value, low, high = (float(row[c]) for c in ("recurrence", "ci_low", "ci_high"))
-        note = note_at(part, landmark, FEWEST_AT_RISK)
+        note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
         estimates.append(Estimate(value, low, high, note if np.isfinite([value, low]).all() or note else "no event"))
     return estimates[0], estimates[1]
 
@@ -251,7 +251,7 @@ def group_curves(grouped: pd.DataFrame, ticks: int = 6) -> tuple[pd.DataFrame, p
     curves, at_risk : DataFrame
         As `figures.kaplan_meier_plot` takes them.
     """
-    times = tick_times(grouped["time_months"].max(), ticks)
+    times = tick_times(grouped["time_months"].max(), ticks=ticks)
     curves, at_risk = [], []
     for group in GROUPS:
         rows = grouped[grouped["group"] == group]
@@ -262,7 +262,7 @@ def group_curves(grouped: pd.DataFrame, ticks: int = 6) -> tuple[pd.DataFrame, p
     return pd.concat(curves, ignore_index=True), pd.concat(at_risk, ignore_index=True)
 
 
-def tick_times(last: float, ticks: int = 6) -> np.ndarray:
+def tick_times(last: float, *, ticks: int = 6) -> np.ndarray:
     """Return round times from 0 up to `last`, about as many as `ticks`; whole years where the unit may be months."""
     steps = np.sort([*np.outer(10.0 ** np.arange(-3, 6), [1, 2.5, 5]).ravel(), 12, 24])
     step = steps[np.searchsorted(steps, last / ticks)]

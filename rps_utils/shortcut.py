@@ -193,7 +193,9 @@ def run_shortcut(
         raise ValueError("the two pools hold different patients: render both with the same number and seed")
     wanted = [(number, *settings.identity()) for number in range(count)]
     work = partial(_measure_one, pool, smooth, settings)
-    return grow_table(out, COLUMNS, ["replicate", *SETTINGS], wanted, work, n_jobs, progress)
+    return grow_table(
+        out, columns=COLUMNS, keys=["replicate", *SETTINGS], wanted=wanted, work=work, n_jobs=n_jobs, progress=progress
+    )
 
 
 def _measure_one(pool: Pool, smooth: Pool, settings: StudySettings, number: int, *_: int) -> Rows:

@@ -95,6 +95,7 @@ class Pool:
 def make_pool(
     folder: str | Path,
     patients: int = POOL_PATIENTS,
+    *,
     seed: int = POOL_SEED,
     n_jobs: int = 1,
     progress: Callable[[str], Any] | None = None,
@@ -414,7 +415,7 @@ def concordances(draw: Replicate, scores: Kinds, resamples: int) -> dict[str, fl
     outcome = draw.cohort.set_index("patient_id")
     found = {f"c_{kind}": _c(outcome.loc[risk.index], risk) for kind, risk in scores.items() if kind != "validation"}
     ids = draw.validation["patient_id"]
-    counts = resample_counts(len(ids), resamples, draw.seed)
+    counts = resample_counts(len(ids), replicates=resamples, seed=draw.seed)
     estimate = c_interval(
         draw.validation["time_months"], draw.validation["event"], scores["validation"][ids], counts=counts
     )
@@ -498,7 +499,15 @@ def run_study(
     settings = settings or StudySettings()
     wanted = [(variant, number, *settings.identity()) for number in range(count) for variant in variants]
     work = partial(_measure_one, pool, settings)
-    return grow_table(out, COLUMNS, ["variant", "replicate", *SETTINGS], wanted, work, n_jobs, progress)
+    return grow_table(
+        out,
+        columns=COLUMNS,
+        keys=["variant", "replicate", *SETTINGS],
+        wanted=wanted,
+        work=work,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
 
 
 def _measure_one(pool: Pool, settings: StudySettings, variant: str, number: int, *_: int) -> Rows:
@@ -507,6 +516,7 @@ def _measure_one(pool: Pool, settings: StudySettings, variant: str, number: int,
 
 def grow_table(
     out: str | Path,
+    *,
     columns: Sequence[str],
     keys: Sequence[str],
     wanted: Sequence[tuple[Hashable, ...]],
@@ -559,6 +569,7 @@ def read_replicates(path: str | Path) -> pd.DataFrame:
 def power_table(
     sizes: Sequence[int] = (29, 60, 120, 250, 500),
     pairs: Sequence[tuple[float, float]] = ((0.73, 0.654), (0.749, 0.648), (0.73, 0.73)),
+    *,
     draws: int = 500,
     seed: int = 2026,
     n_jobs: int = 1,
@@ -675,7 +686,7 @@ def mean_estimate(values: pd.Series, errors: float = 3.0) -> Estimate:
     return Estimate(mean, mean - errors * error, mean + errors * error, "")
 
 
-def share_estimate(hits: pd.Series, level: float = 0.95) -> Estimate:
+def share_estimate(hits: pd.Series, *, level: float = 0.95) -> Estimate:
     """Return a share of replicates with its exact binomial interval (Clopper and Pearson)."""
     hits = hits.dropna()
     if hits.empty:
@@ -685,7 +696,7 @@ def share_estimate(hits: pd.Series, level: float = 0.95) -> Estimate:
     return Estimate(float(found.statistic), float(interval.low), float(interval.high), "")
 
 
-def below(p: pd.Series, level: float = 0.05) -> pd.Series:
+def below(p: pd.Series, *, level: float = 0.05) -> pd.Series:
     """Tell where a p-value is below the level; missing stays missing."""
     return (p < level).astype(float).mask(p.isna())
 
@@ -696,7 +707,7 @@ def rows_of(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return table[chosen].set_index("replicate")
 
 
-def gain(table: pd.DataFrame, larger: str, smaller: str, column: str = "c_true") -> pd.Series:
+def gain(table: pd.DataFrame, larger: str, smaller: str, *, column: str = "c_true") -> pd.Series:
     """Return by replicate how far one model's C exceeds another's; `table` holds one study and variant."""
     wide = table.pivot_table(index="replicate", columns="model", values=column)
     return (wide[larger] - wide[smaller]).dropna()

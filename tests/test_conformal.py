@@ -18,8 +18,8 @@ def coverage(distort, level, patients=86, cohorts=100, learn=True):
         end = draw.uniform(6, 60, patients)
         time, seen = np.minimum(recurrence, end), distort(log_hazard)
         own = np.maximum(np.exp(-time / 30 * np.exp(seen[:patients])), 1e-300)
-        limit = conformal.calibrate(time, recurrence <= end, own, level) if learn else -np.log(level)
-        bound = conformal.lower_bound(MONTHS, BASELINE, seen[patients:], limit)
+        limit = conformal.calibrate(time, recurrence <= end, own, level=level) if learn else -np.log(level)
+        bound = conformal.lower_bound(MONTHS, BASELINE, log_hazard=seen[patients:], residual=limit)
         shares.append(np.exp(-bound / 30 * np.exp(log_hazard[patients:])).mean())
     return np.mean(shares)
 
@@ -46,7 +46,7 @@ def test_without_calibration_the_same_models_break_it(name):
 
 def test_uncensored_limit_is_an_order_statistic():
     residual = np.random.default_rng(1).exponential(size=49)
-    limit = conformal.calibrate(np.arange(1, 50), np.ones(49), np.exp(-residual), 0.9)
+    limit = conformal.calibrate(np.arange(1, 50), np.ones(49), np.exp(-residual), level=0.9)
     assert limit == pytest.approx(np.sort(residual)[5 - 1])
 
 
@@ -56,17 +56,17 @@ def test_seen_recurrences_stand_for_the_hidden_ones():
     event = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
     own = np.exp(-time / 10)
     # One patient (worst case, 10/6) and m earlier ones (10/6 each) among 11: m = 1 gives 0.303, m = 2 0.454.
-    assert conformal.calibrate(time, event, own, 0.65) == pytest.approx(0.6)
-    assert conformal.calibrate(time, event, own, 0.50) == pytest.approx(0.7)
+    assert conformal.calibrate(time, event, own, level=0.65) == pytest.approx(0.6)
+    assert conformal.calibrate(time, event, own, level=0.50) == pytest.approx(0.7)
 
 
 def test_too_few_patients_promise_nothing():
-    assert conformal.calibrate([1, 2, 3], [1, 1, 1], [0.9, 0.8, 0.7], 0.9) == 0
-    assert conformal.lower_bound(MONTHS, BASELINE, [-2.0, 0.0, 2.0], 0.0).tolist() == [0, 0, 0]
+    assert conformal.calibrate([1, 2, 3], [1, 1, 1], [0.9, 0.8, 0.7], level=0.9) == 0
+    assert conformal.lower_bound(MONTHS, BASELINE, log_hazard=[-2.0, 0.0, 2.0], residual=0.0).tolist() == [0, 0, 0]
 
 
 def test_bound_falls_with_the_risk_and_stops_where_nothing_was_observed():
-    bound = conformal.lower_bound([10, 20, 30], [0.1, 0.2, 0.4], [2.0, 0.0, -0.5, -9.0], 0.2)
+    bound = conformal.lower_bound([10, 20, 30], [0.1, 0.2, 0.4], log_hazard=[2.0, 0.0, -0.5, -9.0], residual=0.2)
     assert bound.tolist() == [10, 20, 30, 30]
 
 
@@ -75,19 +75,19 @@ def test_share_outlasting_by_hand():
     assert conformal.share_outlasting([5, 6, 7, 8], [1, 0, 0, 0], [6, 6, 6, 6]) == pytest.approx(0.75)
     # The censoring at 4 months leaves 2/3 under observation: the recurrence at 5 stands for 1.5 of 3 patients.
     assert conformal.share_outlasting([4, 5, 9], [0, 1, 0], [6, 6, 6]) == pytest.approx(0.5)
-    resampled = conformal.share_outlasting([4, 5, 9], [0, 1, 0], [6, 6, 6], np.array([[1, 1, 1], [1, 0, 2]]))
+    resampled = conformal.share_outlasting([4, 5, 9], [0, 1, 0], [6, 6, 6], weights=np.array([[1, 1, 1], [1, 0, 2]]))
     assert resampled.tolist() == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "level", "message"),
     [
-        (([1, 2], [1, 0], [0.9, 0.8], 1.0), "level = 1.0; allowed: between 0 and 1"),
-        (([1, 2], [1, 0], [0.9, 1.8]), "lrfs_own, row 1: .*1.8"),
-        (([1, 2], [1, 0], [0.9, np.nan]), "lrfs_own, row 1: .*nan"),
-        (([1, -2], [1, 0], [0.9, 0.8]), "time, row 1"),
+        (([1, 2], [1, 0], [0.9, 0.8]), 1.0, "level = 1.0; allowed: between 0 and 1"),
+        (([1, 2], [1, 0], [0.9, 1.8]), 0.9, "lrfs_own, row 1: .*1.8"),
+        (([1, 2], [1, 0], [0.9, np.nan]), 0.9, "lrfs_own, row 1: .*nan"),
+        (([1, -2], [1, 0], [0.9, 0.8]), 0.9, "time, row 1"),
     ],
 )
-def test_what_is_no_calibration_is_refused(arguments, message):
+def test_what_is_no_calibration_is_refused(arguments, level, message):
     with pytest.raises(ValueError, match=message):
-        conformal.calibrate(*arguments)
+        conformal.calibrate(*arguments, level=level)

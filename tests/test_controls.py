@@ -127,9 +127,9 @@ class TestExchange:
 
     def test_a_perfect_score_falls_to_chance(self):
         time, event = np.arange(1.0, 41), np.ones(40)
-        c = controls.exchanged_c(time, event, -time, 300, seed=1)
+        c = controls.exchanged_c(time, event, -time, draws=300, seed=1)
         assert 0.46 < c.mean() < 0.52 and c.max() < 0.8
-        assert np.array_equal(c, controls.exchanged_c(time, event, -time, 300, seed=1))
+        assert np.array_equal(c, controls.exchanged_c(time, event, -time, draws=300, seed=1))
 
 
 class TestScanner:

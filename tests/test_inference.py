@@ -15,10 +15,10 @@ def draw(n=60, seed=3, effect=1.0):
 
 
 def test_resamples_hold_every_patient_n_times_in_all_and_repeat_with_the_seed():
-    counts = inference.resample_counts(29, 50, seed=1)
+    counts = inference.resample_counts(29, replicates=50, seed=1)
     assert counts.shape == (50, 29) and (counts.sum(axis=1) == 29).all()
-    np.testing.assert_array_equal(counts, inference.resample_counts(29, 50, seed=1))
-    assert (counts != inference.resample_counts(29, 50, seed=2)).any()
+    np.testing.assert_array_equal(counts, inference.resample_counts(29, replicates=50, seed=1))
+    assert (counts != inference.resample_counts(29, replicates=50, seed=2)).any()
     assert inference.counts_of([[0, 0, 2]], 4).tolist() == [[2, 0, 1, 0]]
     with pytest.raises(ValueError, match=r"n=0, replicates=2000 is not allowed; allowed: 1 or more"):
         inference.resample_counts(0)
@@ -26,7 +26,7 @@ def test_resamples_hold_every_patient_n_times_in_all_and_repeat_with_the_seed():
 
 def test_blocks_do_not_change_the_replicates(monkeypatch):
     time, event, risk, _ = draw()
-    counts = inference.resample_counts(60, 40)
+    counts = inference.resample_counts(60, replicates=40)
     whole = inference.replicate(metrics.uno_c, counts, time, event, risk, 24)
     left_out = inference.jackknife(metrics.uno_c, 60, time, event, risk, 24)
     monkeypatch.setattr(inference, "_CELLS", 300)
@@ -52,13 +52,13 @@ def test_intervals_agree_with_the_jackknife_standard_error(method):
 
 def test_intervals_by_hand():
     values = np.arange(1, 1002) / 1001
-    assert inference.interval_from(values, 0.5, "percentile") == pytest.approx((26 / 1001, 976 / 1001))
-    assert inference.interval_from(values, 0.6, "basic") == pytest.approx((1.2 - 976 / 1001, 1.2 - 26 / 1001))
-    symmetric = inference.interval_from(values, 501 / 1001, "bca", np.array([0.4, 0.5, 0.6]))
+    assert inference.interval_from(values, 0.5, method="percentile") == pytest.approx((26 / 1001, 976 / 1001))
+    assert inference.interval_from(values, 0.6, method="basic") == pytest.approx((1.2 - 976 / 1001, 1.2 - 26 / 1001))
+    symmetric = inference.interval_from(values, 501 / 1001, method="bca", left_out=np.array([0.4, 0.5, 0.6]))
     assert symmetric == pytest.approx((26 / 1001, 976 / 1001))
     error = values.std(ddof=1)
     odds = np.exp(np.array([-1, 1]) * 1.959963984540054 * error / 0.24) * 1.5
-    assert inference.interval_from(values, 0.6, "logit") == pytest.approx(tuple(odds / (1 + odds)))
+    assert inference.interval_from(values, 0.6, method="logit") == pytest.approx(tuple(odds / (1 + odds)))
 
 
 COVERAGE = {"bca": (0.90, 0.99), "logit": (0.90, 0.99)}
@@ -71,7 +71,7 @@ def test_both_intervals_cover_the_true_c_with_29_patients(method, band):
     hits = 0
     for seed in range(200):
         estimate = inference.c_interval(
-            *draw(n=29, seed=seed)[:3], counts=inference.resample_counts(29, 400), method=method
+            *draw(n=29, seed=seed)[:3], counts=inference.resample_counts(29, replicates=400), method=method
         )
         hits += estimate.ci_low <= truth <= estimate.ci_high
     assert band[0] <= hits / 200 <= band[1]
@@ -79,8 +79,10 @@ def test_both_intervals_cover_the_true_c_with_29_patients(method, band):
 
 def test_failed_resamples_are_counted():
     time, event = np.array([1.0, 2, 3, 4, 5, 6]), np.array([1, 1, 0, 0, 0, 0])
-    estimate = inference.c_interval(time, event, [6, 4, 5, 3, 2, 1.0], counts=inference.resample_counts(6, 500))
-    counts = inference.resample_counts(6, 500)
+    estimate = inference.c_interval(
+        time, event, [6, 4, 5, 3, 2, 1.0], counts=inference.resample_counts(6, replicates=500)
+    )
+    counts = inference.resample_counts(6, replicates=500)
     failed = int(np.isnan(inference.replicate(metrics.harrell_c, counts, time, event, np.arange(6.0))).sum())
     assert 20 < failed < 120
     assert estimate.note.startswith(f"{failed} of 500 resamples undefined and left out")
@@ -96,7 +98,7 @@ ODD = {
 
 @pytest.mark.parametrize(("time", "event", "risk", "value", "note"), ODD.values(), ids=ODD)
 def test_odd_scores_are_explained(time, event, risk, value, note):
-    estimate = inference.c_interval(time, event, risk, counts=inference.resample_counts(len(time), 200))
+    estimate = inference.c_interval(time, event, risk, counts=inference.resample_counts(len(time), replicates=200))
     assert value is None or estimate.value == pytest.approx(value, nan_ok=True)
     assert note in estimate.note
     if value is not None:
@@ -114,7 +116,7 @@ def test_the_callers_note_comes_first():
     time, event, risk, _ = draw()
     few = metrics.horizon_note(time, event, 55)
     estimate = inference.bootstrap_estimate(
-        metrics.td_auc, time, event, risk, 55, counts=inference.resample_counts(60, 50), note=few
+        metrics.td_auc, time, event, risk, 55, counts=inference.resample_counts(60, replicates=50), note=few
     )
     assert few.startswith("only ") and estimate.note.startswith(few)
     beyond = inference.bootstrap_estimate(metrics.td_auc, time, event, risk, 99, note="beyond the last follow-up")
@@ -123,17 +125,19 @@ def test_the_callers_note_comes_first():
 
 def test_a_better_model_wins_the_paired_comparison():
     time, event, risk, noisy = draw(n=300)
-    pair = inference.compare_c(time, event, risk, noisy, counts=inference.resample_counts(300, 500))
+    pair = inference.compare_c(time, event, risk, noisy, counts=inference.resample_counts(300, replicates=500))
     assert pair.difference.value == pytest.approx(pair.c_a - pair.c_b)
     assert 0 < pair.difference.ci_low < pair.difference.value < pair.difference.ci_high
     assert pair.p < 0.01 and pair.p_permutation < 0.01
-    turned = inference.compare_c(time, event, noisy, risk, counts=inference.resample_counts(300, 500))
+    turned = inference.compare_c(time, event, noisy, risk, counts=inference.resample_counts(300, replicates=500))
     assert (turned.z, turned.p) == pytest.approx((-pair.z, pair.p))
 
 
 def test_a_model_compared_with_itself_has_no_difference():
     time, event, risk, _ = draw()
-    pair = inference.compare_c(time, event, risk, risk, counts=inference.resample_counts(60, 50), permutations=99)
+    pair = inference.compare_c(
+        time, event, risk, risk, counts=inference.resample_counts(60, replicates=50), permutations=99
+    )
     assert pair.difference.value == 0 and pair.p_permutation == 1
     assert np.isnan(pair.z) and "no interval" in pair.difference.note
 
@@ -145,7 +149,7 @@ def test_tests_of_equal_models_keep_their_size():
         time, event, risk, _ = draw(n=60, seed=seed)
         first, second = (risk + np.random.default_rng([seed, k]).normal(size=60) for k in (1, 2))
         pair = inference.compare_c(
-            time, event, first, second, counts=inference.resample_counts(60, 2), permutations=199
+            time, event, first, second, counts=inference.resample_counts(60, replicates=2), permutations=199
         )
         p.append((pair.p, pair.p_permutation))
     assert np.all((np.mean(np.array(p) < 0.05, axis=0) > 0.005) & (np.mean(np.array(p) < 0.05, axis=0) < 0.10))
@@ -161,7 +165,7 @@ def test_paired_difference_serves_any_metric():
     time, event, risk, noisy = draw(n=200)
     first, second = (np.exp(-24 / 30 * np.exp(score)) for score in (risk, noisy))
     difference = inference.paired_difference(
-        metrics.brier_score, time, event, first, second, 24, counts=inference.resample_counts(200, 500)
+        metrics.brier_score, time, event, first, second, 24, counts=inference.resample_counts(200, replicates=500)
     )
     by_hand = metrics.brier_score(time, event, first, 24) - metrics.brier_score(time, event, second, 24)
     assert difference.value == pytest.approx(by_hand) and difference.ci_high < 0
@@ -242,14 +246,14 @@ def test_optimism_is_large_for_a_fit_to_noise_and_failures_are_counted():
 
 def test_unknown_method_and_missing_jackknife_are_refused():
     with pytest.raises(ValueError, match=r"method is 'wald'; allowed: bca, logit"):
-        inference.interval_from(np.arange(5.0), 2.0, "wald")
+        inference.interval_from(np.arange(5.0), 2.0, method="wald")
     with pytest.raises(ValueError, match=r"left_out is missing; the BCa interval needs"):
         inference.interval_from(np.arange(5.0), 2.0)
 
 
 EVERYTHING = {
     "C": lambda t, e, r, p, h, c: inference.c_interval(t, e, r, counts=c),
-    "Uno": lambda t, e, r, p, h, c: inference.c_interval(t, e, r, h, counts=c),
+    "Uno": lambda t, e, r, p, h, c: inference.c_interval(t, e, r, tau=h, counts=c),
     "AUC": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.td_auc, t, e, r, h, counts=c),
     "Brier": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.brier_score, t, e, p, h, counts=c),
     "IPA": lambda t, e, r, p, h, c: inference.bootstrap_estimate(metrics.ipa, t, e, p, h, counts=c),
@@ -270,6 +274,6 @@ def test_tiny_tables_full_of_ties_give_a_number_or_a_reason(statistic):
         time, risk = random.integers(1, 8, n).astype(float), random.integers(0, 4, n).astype(float)
         event = random.random(n) < random.choice([0, 0.3, 0.7, 1])
         lrfs = np.round(random.random(n)) if seed % 5 == 0 else random.random(n)
-        counts = inference.resample_counts(n, 40, seed)
+        counts = inference.resample_counts(n, replicates=40, seed=seed)
         found = statistic(time, event, risk, lrfs, horizon, counts)
         assert np.isfinite(found.value) or found.note

@@ -312,7 +312,7 @@ def test_command_reports_by_its_exit_status(run, honest, capsys, tmp_path):
 
 
 def test_the_report_shows_the_verdict(run):
-    write_csv(evaluation.discrimination_rows(read_csv(run / "scores.csv"), 36, 20), run / "metrics.csv")
+    write_csv(evaluation.discrimination_rows(read_csv(run / "scores.csv"), tau=36, n_bootstrap=20), run / "metrics.csv")
     assert "nothing that is recorded saw" in report.write_report(run).read_text(encoding="utf-8")
     selected_on_all_training_patients(run)
     page = report.write_report(run).read_text(encoding="utf-8")

@@ -297,7 +297,7 @@ def test_the_true_risks_are_calibrated_and_doubled_hazards_are_not():
     assert slope.ci_low < 1 < slope.ci_high
     assert metrics.calibration_slope_interval(time, event, 2 * risk).ci_high < 1
     assert metrics.ici(time, event, truth, 24) < 0.02 < 0.1 < metrics.ici(time, event, doubled, 24)
-    groups = metrics.calibration_groups(time, event, truth, 24, 5)
+    groups = metrics.calibration_groups(time, event, truth, 24, groups=5)
     assert ((groups["ci_low"] <= groups["predicted"]) & (groups["predicted"] <= groups["ci_high"])).sum() >= 4
     assert metrics.d_calibration(event, np.exp(-time / 30 * np.exp(risk))).p > 0.05
     assert metrics.d_calibration(event, np.exp(-time / 15 * np.exp(risk))).p < 1e-6

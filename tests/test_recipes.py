@@ -138,10 +138,18 @@ class TestTables:
 
         wanted = [(name, i) for i in range(3) for name in ("null", "b")]
         columns = ["name", "number", "value"]
-        study.grow_table(tmp_path / "a.csv", columns, columns[:2], wanted, work)
-        study.grow_table(tmp_path / "b.csv", columns, columns[:2], wanted[2:4], work)
+        study.grow_table(tmp_path / "a.csv", columns=columns, keys=columns[:2], wanted=wanted, work=work)
+        study.grow_table(tmp_path / "b.csv", columns=columns, keys=columns[:2], wanted=wanted[2:4], work=work)
         said = []
-        study.grow_table(tmp_path / "b.csv", columns, columns[:2], wanted, work, n_jobs=2, progress=said.append)
+        study.grow_table(
+            tmp_path / "b.csv",
+            columns=columns,
+            keys=columns[:2],
+            wanted=wanted,
+            work=work,
+            n_jobs=2,
+            progress=said.append,
+        )
         assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
         assert len(said) == 4, "two pieces were there"
 

@@ -42,7 +42,7 @@ def make_run(folder, scores=None):
     scores = score_table(60) if scores is None else scores
     write_csv(scores, folder / "scores.csv")
     write_csv(every_row(scores, [12, 999]), folder / "metrics.csv")
-    rows = evaluation.discrimination_rows(scores, 36, 50)
+    rows = evaluation.discrimination_rows(scores, tau=36, n_bootstrap=50)
     chart = figures.c_index_plot(rows[rows["metric"] == "harrell_c"], "Harrell's C")
     figures.save_figure(chart, rows, folder, "07_c_index", "Intervals over patients.")
     return folder

@@ -152,7 +152,7 @@ def test_a_group_without_events_has_a_named_gap(scores):
     part = scores[(scores["model"] == "True") & (scores["kind"] != "apparent")]
     cutoff = risk_groups.training_cutoffs(part)["cutoff"].iloc[0]
     spared = part.assign(event=part["event"].where((part["risk"] > cutoff) | (part["kind"] != "validation"), 0))
-    rows = risk_groups.risk_group_rows(spared, [36], 36.0).query("kind == 'validation'")
+    rows = risk_groups.risk_group_rows(spared, [36], tau=36.0).query("kind == 'validation'")
     ratio = one(rows, metric="hazard_ratio")
     assert np.isnan(ratio["value"]) and ratio["note"].startswith("no event in the low group")
     assert 0 < one(rows, metric="logrank_p")["value"] < 0.05
@@ -174,7 +174,7 @@ def deaths():
 
 
 def test_where_deaths_are_known_both_risks_and_both_hazards_stand_side_by_side(deaths):
-    rows = risk_groups.risk_group_rows(deaths, [36], 36.0).query("kind == 'validation'")
+    rows = risk_groups.risk_group_rows(deaths, [36], tau=36.0).query("kind == 'validation'")
     for group in ("low", "high"):
         beside = one(rows, metric=f"cumulative_incidence_{group}")
         alone = one(rows, metric=f"one_minus_km_{group}")
