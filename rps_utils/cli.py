@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rps_utils import runs
 from rps_utils.files import read_csv, write_csv
+from rps_utils.runs.chain import is_up_to_date, manifest_files, run_chain
+from rps_utils.runs.parameters import PROFILES, choose_parameters, parse_parameter
+from rps_utils.runs.steps import EVALUATION, PACKAGE, STEPS, Step, UsageError
 
 if TYPE_CHECKING:
     from rps_utils.ingest import Outcome
 
-ROOT = runs.PACKAGE.parent
+ROOT = PACKAGE.parent
 DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
 
 
@@ -109,7 +111,7 @@ def _describe_run(commands) -> None:  # noqa: ANN001
     run = _command(commands, "run", run_command, "run the notebooks on a cohort")
     run.add_argument("--manifest", type=Path, default=DEFAULT_MANIFEST, help="one row a patient")
     run.add_argument("--out", type=Path, default=Path("runs/default"), metavar="RUN", help="run folder")
-    run.add_argument("--profile", choices=sorted(runs.PROFILES), default="paper")
+    run.add_argument("--profile", choices=sorted(PROFILES), default="paper")
     _parameter_options(run)
 
 
@@ -213,7 +215,7 @@ def _extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise runs.UsageError(f"{error.name} is missing: pip install 'rps-lrfs[{name}]'") from error
+        raise UsageError(f"{error.name} is missing: pip install 'rps-lrfs[{name}]'") from error
 
 
 def _tell(done: Outcome, asked: argparse.Namespace) -> int:
@@ -312,18 +314,18 @@ def run_command(asked: argparse.Namespace) -> int:
     """Run the whole chain on a cohort."""
     from rps_utils.manifest import check_manifest, format_problems, lacking_columns
 
-    parameters = _chosen(runs.STEPS, asked.profile, asked.asked, {"manifest": str(asked.manifest.resolve())})
+    parameters = _chosen(STEPS, asked.profile, asked.asked, {"manifest": str(asked.manifest.resolve())})
     if asked.manifest.resolve() == DEFAULT_MANIFEST:
         parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
     problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
-    if not runs.is_up_to_date(asked.out / "cohort.csv", runs.manifest_files(manifest)):
+    if not is_up_to_date(asked.out / "cohort.csv", manifest_files(manifest)):
         planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
         problems += check_manifest(manifest, n_jobs=asked.cores, **planned)
     if problems:
         print(format_problems(problems), file=sys.stderr)
         return 1
-    return _bring_up_to_date(asked, runs.STEPS, parameters)
+    return _bring_up_to_date(asked, STEPS, parameters)
 
 
 def _default_cohort(cores: int) -> Path:
@@ -347,10 +349,10 @@ def evaluate_command(asked: argparse.Namespace) -> int:
     scores = read_scores(asked.scores)
     landmarks = [int(t) if t == int(t) else t for t in asked.landmarks]
     tau = asked.tau or landmarks[-1]
-    parameters = _chosen(runs.EVALUATION, "paper", asked.asked, {"landmarks": landmarks, "tau": tau})
+    parameters = _chosen(EVALUATION, "paper", asked.asked, {"landmarks": landmarks, "tau": tau})
     if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
         write_csv(scores, asked.out / "scores.csv")
-    return _bring_up_to_date(asked, runs.EVALUATION, parameters)
+    return _bring_up_to_date(asked, EVALUATION, parameters)
 
 
 def predict_command(asked: argparse.Namespace) -> int:
@@ -420,14 +422,14 @@ def power_command(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(steps: Sequence[runs.Step], profile: str, asked: Sequence[str], fixed: dict) -> dict:
-    wanted = dict(runs.parse_parameter(text) for text in asked)
-    return runs.choose_parameters([s.name for s in steps], profile, {**wanted, **fixed})
+def _chosen(steps: Sequence[Step], profile: str, asked: Sequence[str], fixed: dict) -> dict:
+    wanted = dict(parse_parameter(text) for text in asked)
+    return choose_parameters([s.name for s in steps], profile, {**wanted, **fixed})
 
 
-def _bring_up_to_date(asked: argparse.Namespace, steps: Sequence[runs.Step], parameters: dict) -> int:
+def _bring_up_to_date(asked: argparse.Namespace, steps: Sequence[Step], parameters: dict) -> int:
     run = asked.out.resolve()
-    if not runs.run_chain(run, steps, parameters, asked.cores):
+    if not run_chain(run, steps, parameters, asked.cores):
         print(f"nothing to do: {asked.out} is up to date")
     from rps_utils.report import c_index_table
 
@@ -440,7 +442,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser().parse_args(arguments)
     try:
         status = asked.work(asked)
-    except runs.UsageError as error:
+    except UsageError as error:
         print(f"rps: {error}", file=sys.stderr)
         status = 2
     except (FileNotFoundError, ValueError, RuntimeError) as error:

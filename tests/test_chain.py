@@ -11,9 +11,10 @@ import pytest
 from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
-from rps_utils import runs
 from rps_utils.files import read_csv, read_json
 from rps_utils.risk_groups import training_cutoffs
+from rps_utils.runs.parameters import PROFILES
+from rps_utils.runs.steps import STEPS
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 
 pytestmark = pytest.mark.chain
@@ -45,7 +46,7 @@ def run(manifest, tmp_path_factory):
 
 
 def test_every_notebook_was_executed_without_an_error(run):
-    for step in runs.STEPS:
+    for step in STEPS:
         cells = read_json(run / "notebooks" / f"{step.name}.ipynb")["cells"]
         kinds = {o["output_type"] for c in cells for o in c.get("outputs", [])}
         assert "error" not in kinds, step.name
@@ -108,9 +109,9 @@ def test_the_report_is_one_page_that_works_offline(run):
 
 def test_the_record_of_the_run_is_complete(run):
     record = read_json(run / "run.json")
-    assert set(record["notebooks"]) == {s.name for s in runs.STEPS}
+    assert set(record["notebooks"]) == {s.name for s in STEPS}
     assert all(n["seconds"] > 0 and n["peak_mib"] > 50 for n in record["notebooks"].values())
-    assert record["parameters"]["03_deep_learning"]["epochs"] == runs.PROFILES["quick"]["epochs"]
+    assert record["parameters"]["03_deep_learning"]["epochs"] == PROFILES["quick"]["epochs"]
     assert record["versions"]["torch"] and len(record["manifest"]["sha256"]) == len(record["code_sha256"]) == 64
 
 

@@ -5,17 +5,17 @@ import zlib
 import pandas as pd
 import pytest
 
-from rps_utils import runs
 from rps_utils.files import file_sha256, read_csv
 from rps_utils.phantom import patient_names, write_patient
 from rps_utils.phantom_patients import draw_patients, image_causes
+from rps_utils.runs.steps import PACKAGE
 
 SEED = 2026
 
 
 @pytest.fixture(scope="module")
 def listed():
-    return read_csv(runs.PACKAGE.parent / "data_manifest.csv")
+    return read_csv(PACKAGE.parent / "data_manifest.csv")
 
 
 def test_the_committed_cohort_has_the_size_of_the_paper(listed):

@@ -7,9 +7,10 @@ from statistics import median, quantiles
 import nbformat
 import pytest
 
-from rps_utils import runs
+from rps_utils.runs.parameters import default_parameters
+from rps_utils.runs.steps import NOTEBOOKS, STEPS
 
-NOTEBOOKS = sorted(runs.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 # The only ones that may load torch.
 DEEP = {"02_augmentation", "03_deep_learning", "14_controls", "15_explanation", "16_doubt"}
 
@@ -39,7 +40,7 @@ def parameters(notebook):
 
 
 def test_there_is_a_notebook_for_every_step():
-    assert {step.name for step in runs.STEPS} <= {path.stem for path in NOTEBOOKS}
+    assert {step.name for step in STEPS} <= {path.stem for path in NOTEBOOKS}
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(len(NOTEBOOKS))]
 
 
@@ -72,7 +73,7 @@ def test_a_parameter_means_the_same_in_all_notebooks():
     """`-p NAME=VALUE` sets it everywhere, so at least its type must be the same."""
     kinds = {}
     for path in NOTEBOOKS:
-        for name, value in runs.default_parameters(path.stem).items():
+        for name, value in default_parameters(path.stem).items():
             kinds.setdefault(name, set()).add(type(value).__name__)
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
 

@@ -9,11 +9,14 @@ import papermill
 import pytest
 from test_report import make_run
 
-from rps_utils import figures, report, runs
+from rps_utils import figures, report
 from rps_utils.faults_manifest import small_scan
 from rps_utils.files import read_csv, write_csv
 from rps_utils.images import write_volume
 from rps_utils.manifest import check_cells, data_kind, read_cells, why_withheld
+from rps_utils.runs.notebook import QUIET_KERNEL
+from rps_utils.runs.parameters import default_parameters
+from rps_utils.runs.steps import NOTEBOOKS, notebook_path
 
 PATIENTS = 16
 GREY = re.compile(r'"type": ?"(heatmap|contour|image|surface|volume|isosurface)"|data:image/|"image/')
@@ -97,11 +100,11 @@ def execute(manifest, run):
     """Notebooks 01 and 02, then a report, as text: everything that a run lets out."""
     wanted = {"manifest": str(manifest), "folds": 3, "patch_voxels": 16, "comparison_epochs": 1, "n_jobs": 1}
     for name in ("01_ingest", "02_augmentation"):
-        known = runs.default_parameters(name)
+        known = default_parameters(name)
         chosen = {key: value for key, value in wanted.items() if key in known} | {"run_dir": str(run)}
         (run / "notebooks").mkdir(parents=True, exist_ok=True)
-        options = {"cwd": runs.NOTEBOOKS, **runs.QUIET_KERNEL}
-        papermill.execute_notebook(runs.notebook_path(name), run / "notebooks" / f"{name}.ipynb", chosen, **options)
+        options = {"cwd": NOTEBOOKS, **QUIET_KERNEL}
+        papermill.execute_notebook(notebook_path(name), run / "notebooks" / f"{name}.ipynb", chosen, **options)
     make_run(run)
     report.write_report(run)
 

@@ -8,8 +8,10 @@ import plotly.graph_objects as go
 import pytest
 from test_evaluation import every_row, score_table
 
-from rps_utils import evaluation, figures, report, runs
+from rps_utils import evaluation, figures, report
 from rps_utils.files import write_csv, write_json
+from rps_utils.runs.parameters import default_parameters
+from rps_utils.runs.steps import NOTEBOOKS
 
 
 class Page(HTMLParser):
@@ -239,7 +241,7 @@ def test_columns_are_written_for_reading(values, texts):
 
 
 def test_choices_name_parameters_that_notebooks_have():
-    known = {name for path in runs.NOTEBOOKS.glob("*.ipynb") for name in runs.default_parameters(path.stem)}
+    known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path.stem)}
     named = {name for names in report.NOT_REPORTED["parameters"] for name in names.split(", ") if name}
     assert named <= known
 

@@ -1,0 +1,1 @@
+"""Run the notebooks: which reads what, with which parameters, at what cost."""
