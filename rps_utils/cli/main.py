@@ -46,4 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         print(f"rps: {error}", file=sys.stderr)
         status = 2 if isinstance(error, UsageError) else 1
-    sys.exit(status)
+    sys.exit(status or 0)
