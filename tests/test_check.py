@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from rps_utils import cli
 from rps_utils.check import IMAGE_FACTS, as_dict, check, write_page
+from rps_utils.cli.main import main
 from rps_utils.faults_manifest import MANIFEST_FAULTS, write_small_manifest
 from rps_utils.manifest import UNDETECTABLE
 
@@ -33,7 +33,7 @@ def faulty(tmp_path):
 
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["check", *map(str, arguments)])
+        main(["check", *map(str, arguments)])
     return stop.value.code, capsys.readouterr().out
 
 

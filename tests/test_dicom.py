@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pydicom import dcmread
 
-from rps_utils import cli
+from rps_utils.cli.main import main
 from rps_utils.clinical_table import Mapping, read_clinical, read_mapping
 from rps_utils.dicom import find_series, read_ct, series_faults, to_ras, whole_hu
 from rps_utils.dicom_writer import edit_files, trace_outlines, write_ct, write_seg, write_twin
@@ -136,7 +136,7 @@ def test_goes_on_only_when_told(source, tmp_path, without, capsys):
     options = ["--without-quarantined"] if without else []
     paths = [str(source), "--clinical", str(source / "clinical.csv"), "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as stop:
-        cli.main(["ingest", *paths, "--cores", "1", *options])
+        main(["ingest", *paths, "--cores", "1", *options])
     assert stop.value.code == (0 if without else 1)
     assert "1 in quarantine" in capsys.readouterr().err
     assert (tmp_path / "out" / "data_manifest.csv").is_file() == without

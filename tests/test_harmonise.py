@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
-from rps_utils import cli, crossfit
+from rps_utils import crossfit
+from rps_utils.cli.main import main
 from rps_utils.cohort import group_folds, study_table
 from rps_utils.faults_manifest import write_small_manifest
 from rps_utils.features import RadiomicModel, fit_radiomic_model
@@ -246,7 +247,7 @@ def test_folds_of_centres_are_refused_where_they_cannot_be(spoil):
 def test_run_stops_at_the_door_where_there_are_no_centres(tmp_path, capsys):
     manifest = write_small_manifest(tmp_path / "data")
     with pytest.raises(SystemExit) as stop:
-        cli.main(["run", "--manifest", str(manifest), "--out", str(tmp_path / "run"), "-p", "split_by=centre"])
+        main(["run", "--manifest", str(manifest), "--out", str(tmp_path / "run"), "-p", "split_by=centre"])
     assert stop.value.code == 1
     assert "centre no such column the column of split_by" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()

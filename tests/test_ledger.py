@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from conftest import draw_cohort
 
-from rps_utils import cli, crossfit, evaluation, fusion, ledger, report, risk_groups
+from rps_utils import crossfit, evaluation, fusion, ledger, report, risk_groups
+from rps_utils.cli.main import main
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.scores import merge_scores, ready_made_scores
 
@@ -302,7 +303,7 @@ def test_command_reports_by_its_exit_status(run, honest, capsys, tmp_path):
     (run / "parameters.json").unlink()  # nothing to refit with: quicker
     for folder in (honest, run, tmp_path / "nowhere"):
         with pytest.raises(SystemExit) as stop:
-            cli.main(["audit", str(folder)])
+            main(["audit", str(folder)])
         statuses.append(stop.value.code)
     assert statuses == [0, 1, 1]
     printed = capsys.readouterr()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import cli
+from rps_utils.cli.main import main
 from rps_utils.manifest import (
     ManifestError,
     check_manifest,
@@ -456,7 +456,7 @@ def test_columns_that_the_models_want_are_asked_for_before_any_work(cohort, caps
     assert (lacking.column, lacking.value) == ("smoking", "no such column") and "age" in lacking.allowed
     with pytest.raises(SystemExit) as stopped:
         wanted = ["--out", str(cohort / "run"), "-p", "clinical_columns=['age','smoking']"]
-        cli.main(["run", "--manifest", str(cohort / "data_manifest.csv"), *wanted])
+        main(["run", "--manifest", str(cohort / "data_manifest.csv"), *wanted])
     assert stopped.value.code == 1 and not (cohort / "run").exists()
     assert "-p clinical_columns" in capsys.readouterr().err
 

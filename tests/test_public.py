@@ -14,7 +14,8 @@ import pytest
 import yaml
 from pydicom import dcmread
 
-from rps_utils import cli, public_download
+from rps_utils import public_download
+from rps_utils.cli.main import main
 from rps_utils.clinical_table import read_mapping
 from rps_utils.dicom import find_series, series_faults
 from rps_utils.dicom_writer import edit_files
@@ -71,7 +72,7 @@ def test_collections_are_those_of_the_index():
 
 def test_pinned_list_is_that_of_the_index(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["public", "manifest", CRLM, "--out", str(tmp_path / "list.csv")])
+        main(["public", "manifest", CRLM, "--out", str(tmp_path / "list.csv")])
     assert stop.value.code == 0
     assert (tmp_path / "list.csv").read_bytes() == (COHORTS / f"{CRLM}.csv").read_bytes()
     assert "394 series of 197 patients, 10.9 GB" in (said := capsys.readouterr().out)
@@ -112,7 +113,7 @@ def test_a_changed_index_is_described():
 def test_wrong_calls(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["public", *arguments])
+        main(["public", *arguments])
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -121,7 +122,7 @@ def test_wrong_calls(arguments, message, tmp_path, monkeypatch, capsys):
 def test_missing_extra_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["public", "manifest", CRLM, "--out", str(tmp_path / "x.csv")])
+        main(["public", "manifest", CRLM, "--out", str(tmp_path / "x.csv")])
     assert stop.value.code == 2
     assert "duckdb is missing: pip install 'rps-lrfs[public]'" in capsys.readouterr().err
 
@@ -258,7 +259,7 @@ def test_download_is_verified_and_complete(made, fetched):
 
 def test_offline_fails_at_once_and_leaves_nothing(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["public", "download", CRLM, "--out", str(tmp_path / "dl"), "--patients", "1", "--mirror", NOWHERE])
+        main(["public", "download", CRLM, "--out", str(tmp_path / "dl"), "--patients", "1", "--mirror", NOWHERE])
     assert stop.value.code == 1
     said = capsys.readouterr().err
     assert "CRLM-CT-1001 CT (series 7e1b9aa1-be25-41ee-b40f-8ffa8e39bb03)" in said
@@ -388,7 +389,7 @@ def test_the_whole_way_from_the_command_line(copy, server, tmp_path, capsys):
     ]
     for call in calls:
         with pytest.raises(SystemExit) as stop:
-            cli.main(call)
+            main(call)
         assert stop.value.code == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "complete, verified" in said

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import cli, shortcut, study
+from rps_utils import shortcut, study
 from rps_utils.phantom_patients import VARIANTS, draw_patients
 
 pytestmark = pytest.mark.filterwarnings("ignore:Optimization terminated early")
@@ -92,9 +92,3 @@ def test_the_committed_table_is_complete():
     assert (
         table.groupby("replicate").size() == sum(len(w) for ways in shortcut.WAYS.values() for w in ways.values())
     ).all()
-
-
-def test_the_command_is_there(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["study", "shortcut", "--help"])
-    assert stopped.value.code == 0 and "--count" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import cli, study
+from rps_utils import study
 from rps_utils.phantom_patients import draw_patients
 
 # In the smallest inner folds the weakest LASSO penalties do not converge; the penalty chosen is another one.
@@ -209,13 +209,3 @@ def test_power_rises_and_reversals_vanish_with_size():
     assert small.power < 0.6 < 0.9 < large.power
     assert small.reversed > 0.02 and large.reversed < 0.02
     assert all(row.power < 0.2 and 0.3 < row.reversed < 0.7 for row in equal)
-
-
-def test_the_command_line_knows_the_study(capsys):
-    asked = cli.parser().parse_args(
-        ["study", "replicates", "--variant", "null", "full", "--count", "3", "--out", "x.csv"]
-    )
-    assert asked.work is cli.replicates_command and asked.variant == ["null", "full"]
-    with pytest.raises(SystemExit):
-        cli.parser().parse_args(["study", "replicates", "--variant", "nul", "--out", "x.csv"])
-    assert "invalid choice: 'nul'" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import tomllib
 
 import pytest
 
-from rps_utils import cli
 from rps_utils.runs import steps
 from rps_utils.runs.chain import only_run_in
 from rps_utils.runs.notebook import watch_memory
@@ -110,36 +109,6 @@ def test_memory_is_watched(tmp_path):
         block[::4096] = b"x" * len(block[::4096])
         threading.Event().wait(0.3)
     assert peak["mib"] > 200
-
-
-@pytest.mark.parametrize(
-    "command", [[], ["phantom"], ["run"], ["evaluate"], ["check"]], ids=lambda c: " ".join(c) or "rps"
-)
-def test_every_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main([*command, "--help"])
-    assert stop.value.code == 0
-    assert "usage: rps" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["evaluate"], 2, "required"),
-        (["run", "-p", "no_such=1", "--out", "x"], 2, "no notebook has this parameter"),
-        (["evaluate", "missing.csv", "--out", "x"], 1, "missing.csv does not exist"),
-        (["check", "missing.csv"], 1, "missing.csv"),
-    ],
-    ids=["no scores named", "unknown parameter", "no such scores", "no such manifest"],
-)
-def test_exit_status(arguments, status, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    printed = capsys.readouterr()
-    assert stop.value.code == status
-    assert message in printed.err + printed.out
-    assert not list(tmp_path.iterdir())
 
 
 def test_conda_and_pip_install_the_same_set():

@@ -1,0 +1,1 @@
+"""The command ``rps``: a thin front on the package."""

@@ -1,0 +1,189 @@
+"""The commands that need a known truth: ``rps phantom`` and ``study``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rps_utils.cli.options import (
+    AT_LEAST_ONE,
+    DEFAULT_MANIFEST,
+    FILE,
+    ROOT,
+    Command,
+    Group,
+    LazyChoice,
+    Several,
+    cores,
+    variants,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+out = click.option("--out", type=FILE, required=True, metavar="FILE.csv", help="a finished part is kept")
+
+
+def pool(name: str) -> Callable[[Any], Any]:
+    """Make the option ``--pool`` with its default folder."""
+    folder = ROOT / "data" / "study" / name
+    return click.option("--pool", type=FILE, default=folder, metavar="DIR", help="synthetic patients, kept for later")
+
+
+@click.command("phantom", cls=Command)
+@click.argument("folder", type=FILE, metavar="DIR")
+@click.option("--patients", type=click.IntRange(min=4), default=115, help="in training and validation together")
+@click.option("--seed", type=click.IntRange(min=0), default=2026, help="of covariates and images")
+@click.option("--variant", type=LazyChoice(variants), default="full", help="what the hazard depends on")
+@click.option("--deaths", is_flag=True, help="tell death without local recurrence apart, as event 2")
+@click.option("--manifest", type=FILE, metavar="FILE", help="write the manifest here as well, paths relative")
+@click.option("--dicom", type=FILE, metavar="DIR", help="write it here as DICOM, SEG and RTSTRUCT as well")
+@cores
+def phantom_command(
+    folder: Path,
+    patients: int,
+    seed: int,
+    variant: str,
+    deaths: bool,
+    manifest: Path | None,
+    dicom: Path | None,
+    cores: int,
+) -> None:
+    """Write a synthetic CT cohort with a known hazard."""
+    from rps_utils.files import write_csv
+    from rps_utils.phantom import write_cohort
+
+    endpoint = "competing" if deaths else "lr"
+    written = write_cohort(folder, patients, seed, variant, n_jobs=cores, progress=print, endpoint=endpoint)
+    if manifest:
+        write_csv(_seen_from(written, manifest.parent), manifest)
+    click.echo(f"{patients} synthetic patients: {written}")
+    if dicom:
+        from rps_utils.dicom_writer import write_twin
+
+        click.echo(f"the same as DICOM, with their table: {write_twin(written, dicom)}")
+
+
+def make_default_cohort(cores: int) -> Path:
+    """Render the synthetic cohort of the repository if it is not there; return the manifest that fits its bytes."""
+    from rps_utils.files import read_csv
+    from rps_utils.phantom import IMAGES, write_cohort
+
+    listed = read_csv(DEFAULT_MANIFEST)
+    if not all((ROOT / name).is_file() for column in IMAGES for name in listed[column]):
+        write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores, progress=print)
+    own = ROOT / "data" / "phantom" / "data_manifest.csv"
+    if _seen_from(own, ROOT).equals(listed):
+        return DEFAULT_MANIFEST
+    click.echo(
+        f"this machine compresses or rounds otherwise than the one that wrote {DEFAULT_MANIFEST.name}: using {own}"
+    )
+    return own
+
+
+def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
+    """Return a manifest with its paths relative to another folder."""
+    from rps_utils.files import read_csv
+    from rps_utils.phantom import IMAGES
+
+    way = Path(os.path.relpath(manifest.parent, folder))
+    table = read_csv(manifest)
+    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in IMAGES})
+
+
+@click.group("study", cls=Group)
+def study() -> None:
+    """Try the pipeline on many synthetic cohorts whose truth is known."""
+
+
+@study.command("replicates")
+@click.option("--variant", cls=Several, type=LazyChoice(variants), default=("null",), help="of the hazard")
+@click.option("--count", type=AT_LEAST_ONE, default=20, help="replicates of each variant")
+@click.option("--patients", type=AT_LEAST_ONE, default=115, help="training and validation together")
+@click.option("--folds", type=click.IntRange(min=2), default=5, help="of the cross-fitting")
+@click.option("--epochs", type=click.IntRange(min=0), default=0, help="of the networks; 0 leaves out DL and DLCM")
+@click.option("--reserve", type=AT_LEAST_ONE, default=200, help="patients on whom the true C is approximated")
+@click.option("--seed", type=click.IntRange(min=0), default=2026, help="of the cohorts drawn")
+@click.option("--pool-patients", type=AT_LEAST_ONE, default=600, help="patients in the pool")
+@pool("pool")
+@out
+@cores
+def replicates_command(
+    variant: Sequence[str], count: int, pool_patients: int, pool: Path, out: Path, cores: int, **settings: int
+) -> None:
+    """Run the models on many cohorts drawn from one pool."""
+    from rps_utils.study import StudySettings, make_pool, run_study
+
+    people = make_pool(pool, pool_patients, n_jobs=cores, progress=print)
+    run_study(out, people, variant, count, StudySettings(**settings), cores, print)
+    click.echo(f"synthetic replicates: {out}")
+
+
+@study.command("shortcut")
+@click.option("--count", type=AT_LEAST_ONE, default=20, help="replicates")
+@click.option("--pool-patients", type=AT_LEAST_ONE, default=250, help="patients in each of the two pools")
+@pool("pool")
+@out
+@cores
+def shortcut_command(count: int, pool_patients: int, pool: Path, out: Path, cores: int) -> None:
+    """Ask whether scores follow the scanner where it tells the outcome."""
+    from rps_utils.shortcut import SMOOTHING_MM, run_shortcut
+    from rps_utils.study import make_pool
+
+    people = make_pool(pool, pool_patients, n_jobs=cores, progress=print)
+    smooth = make_pool(f"{pool}_smooth", pool_patients, smoothing_mm=SMOOTHING_MM, n_jobs=cores, progress=print)
+    run_shortcut(out, people, smooth, count, n_jobs=cores, progress=print)
+    click.echo(f"synthetic shortcuts: {out}")
+
+
+@study.command("power")
+@out
+@cores
+def power_command(out: Path, cores: int) -> None:
+    """Ask what difference of C validation sets detect, by size."""
+    from rps_utils.files import write_csv
+    from rps_utils.study import power_table
+
+    click.echo(f"synthetic validation sets: {write_csv(power_table(n_jobs=cores), out)}")
+
+
+@study.command("recipes")
+@click.option("--lever", cls=Several, metavar="NAME", help="without it all")
+@click.option(
+    "--cohorts", type=click.IntRange(min=0), nargs=2, default=(0, 8), metavar="FIRST END", help="END is not included"
+)
+@pool("tuning")
+@out
+@cores
+def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, out: Path, cores: int) -> None:
+    """Ask what each choice in the recipe of the networks is worth."""
+    from rps_utils.recipes import LEVERS, run_levers
+
+    run_levers(out, pool, lever or list(LEVERS), range(*cohorts), cores, print)
+    click.echo(f"synthetic tuning cohorts: {out}")
+
+
+@study.command("dl")
+@click.option(
+    "--variant",
+    cls=Several,
+    type=LazyChoice(variants),
+    default=("full", "null", "decoupled"),
+    help="of the hazard",
+)
+@click.option("--count", type=AT_LEAST_ONE, default=20, help="cohorts of each variant")
+@pool("pool")
+@out
+@cores
+def dl_command(variant: Sequence[str], count: int, pool: Path, out: Path, cores: int) -> None:
+    """Compare the DL-score with its rivals and the truth."""
+    from rps_utils.recipes import run_scores
+    from rps_utils.study import make_pool
+
+    people = make_pool(pool, n_jobs=cores, progress=print)
+    run_scores(out, people, variant, count, cores, print)
+    click.echo(f"synthetic cohorts: {out}")

@@ -1,0 +1,93 @@
+"""What the commands share: their class, their types of value, and the options that several of them have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
+CORES = os.cpu_count() or 1
+
+
+class Several(click.Option):
+    """An option that takes one value or more: ``--landmarks 12 36 60``, or repeated, or both."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, multiple=True, **settings)
+
+
+class Command(click.Command):
+    """A command that knows options of the kind `Several`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the name of such an option before each of its values, and parse as usual."""
+        names = {name for option in self.params if isinstance(option, Several) for name in option.opts}
+        return super().parse_args(ctx, repeat_names(args, names))
+
+
+def repeat_names(arguments: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Turn ``--name a b`` into ``--name a --name b`` for the given names; the values end at the next option."""
+    spelled, name, values = [], None, 0
+    for argument in arguments:
+        if argument.startswith("-") and not _is_number(argument):
+            name, values = (argument if argument in names else None), 0
+        elif name:
+            spelled += [name] * (values > 0)
+            values += 1
+        spelled.append(argument)
+    return spelled
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+class LazyChoice(click.Choice):
+    """One of some names which are looked up when they are needed, so that ``rps --help`` loads nothing heavy."""
+
+    def __init__(self, load: Callable[[], Iterable[str]]) -> None:
+        self._load = load
+        self.case_sensitive = True
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the names."""
+        return tuple(self._load())
+
+
+def variants() -> list[str]:
+    """Name the variants of the synthetic hazard."""
+    from rps_utils.phantom_patients import VARIANTS
+
+    return sorted(VARIANTS)
+
+
+def profiles() -> list[str]:
+    """Name the profiles of the chain."""
+    from rps_utils.runs.parameters import PROFILES
+
+    return sorted(PROFILES)
+
+
+FILE = click.Path(path_type=Path)
+AT_LEAST_ONE = click.IntRange(min=1)
+
+cores = click.option("--cores", type=AT_LEAST_ONE, default=CORES, help="processes that work side by side")
+asked = click.option("-p", "asked", multiple=True, metavar="NAME=VALUE", help="notebook parameter")

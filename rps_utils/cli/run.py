@@ -1,0 +1,125 @@
+"""The commands that work on a run folder: ``rps run``, ``evaluate``, ``predict`` and ``audit``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rps_utils.cli.lab import make_default_cohort
+from rps_utils.cli.options import (
+    DEFAULT_MANIFEST,
+    FILE,
+    Command,
+    LazyChoice,
+    Several,
+    asked,
+    cores,
+    profiles,
+)
+
+
+@click.command("run", cls=Command)
+@click.option("--manifest", type=FILE, default=DEFAULT_MANIFEST, help="one row a patient")
+@click.option("--out", type=FILE, default=Path("runs/default"), metavar="RUN", help="run folder")
+@click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
+@asked
+@cores
+def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
+    """Run the notebooks on a cohort."""
+    from rps_utils.manifest import check_manifest, format_problems, lacking_columns
+    from rps_utils.runs.steps import STEPS
+    from rps_utils.runs.chain import is_up_to_date, manifest_files
+
+    parameters = _choose(STEPS, profile, asked, {"manifest": str(manifest.resolve())})
+    if manifest.resolve() == DEFAULT_MANIFEST:
+        parameters["01_ingest"]["manifest"] = str(make_default_cohort(cores))
+    manifest = Path(parameters["01_ingest"]["manifest"])
+    problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
+    if not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
+        planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
+        problems += check_manifest(manifest, n_jobs=cores, **planned)
+    if problems:
+        click.echo(format_problems(problems), err=True)
+        return 1
+    return _bring_up_to_date(out, STEPS, parameters, cores)
+
+
+@click.command("evaluate", cls=Command)
+@click.argument("scores", type=FILE, metavar="SCORES.csv")
+@click.option("--out", type=FILE, required=True, metavar="DIR", help="run folder")
+@click.option("--landmarks", cls=Several, type=float, default=(12, 36, 60), help="in the unit of the times")
+@click.option("--tau", type=float, help="truncation time of Uno's C (default: last landmark)")
+@asked
+@cores
+def evaluate_command(
+    scores: Path, out: Path, landmarks: Sequence[float], tau: float | None, asked: Sequence[str], cores: int
+) -> int:
+    """Evaluate any table of risk scores."""
+    from rps_utils.files import write_csv
+    from rps_utils.runs.steps import EVALUATION
+    from rps_utils.scores import read_scores
+
+    table = read_scores(scores)
+    times = [int(t) if t == int(t) else t for t in landmarks]
+    parameters = _choose(EVALUATION, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
+    kept = out / "scores.csv"
+    if not kept.is_file() or not table.equals(read_scores(kept)):
+        write_csv(table, kept)
+    return _bring_up_to_date(out, EVALUATION, parameters, cores)
+
+
+@click.command("predict", cls=Command)
+@click.argument("run", type=FILE, metavar="RUN")
+@click.option("--manifest", type=FILE, required=True, help="new patients; outcomes may be absent")
+@click.option("--out", type=FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
+@cores
+def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
+    """Score new patients with a finished run, refitting nothing."""
+    from rps_utils.predict import predict
+
+    rows = predict(run, manifest, out, cores)
+    patients = rows.drop_duplicates("patient_id")
+    click.echo(f"{len(patients)} patients scored by {', '.join(rows['model'].unique())}: {out}")
+    if "unlike" in rows:
+        flagged = list(patients.loc[patients["unlike"], "patient_id"])
+        click.echo(f"{len(flagged)} unlike the training patients{': ' * bool(flagged)}{', '.join(flagged)}")
+
+
+@click.command("audit", cls=Command)
+@click.argument("run", type=FILE, metavar="RUN")
+def audit_command(run: Path) -> int:
+    """Look for anything that judged a patient it had seen.
+
+    The ledger is read, then the Cox models are refitted with the outcomes of those judged exchanged.
+    """
+    from rps_utils.fusion import blind_refits, refit_plans
+    from rps_utils.ledger import audit, verdict
+
+    findings, plans = audit(run), refit_plans(run)
+    moved = blind_refits(run, plans)
+    click.echo("\n".join([*findings, *moved, f"{run}: {verdict(run, findings)}"]))
+    if plans and not moved:
+        names = ", ".join(plan.model for plan in plans)
+        click.echo(f"{names}: refitted with the outcomes of those judged exchanged, they give the scores of scores.csv")
+    return 1 if findings or moved else 0
+
+
+def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    from rps_utils.runs.parameters import choose_parameters, parse_parameter
+
+    wanted = dict(parse_parameter(text) for text in asked)
+    return choose_parameters([step.name for step in steps], profile, {**wanted, **fixed})
+
+
+def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:
+    from rps_utils.report import c_index_table
+    from rps_utils.runs.chain import run_chain
+
+    run = out.resolve()
+    if not run_chain(run, steps, parameters, cores):
+        click.echo(f"nothing to do: {out} is up to date")
+    click.echo(f"\n{c_index_table(run)}\n\nreport: {run / 'report.html'}")
+    return 0

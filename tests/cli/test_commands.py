@@ -1,0 +1,46 @@
+import pytest
+
+from rps_utils.cli.main import main, rps
+
+
+def call(capsys, *arguments):
+    """Run the command line in this process; return exit status, standard output and standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return stop.value.code, printed.out, printed.err
+
+
+def commands(group=rps, names=()):
+    """Names of every command, each a tuple."""
+    found = [names]
+    for name, command in getattr(group, "commands", {}).items():
+        found += commands(command, (*names, name))
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_explains_itself(command, capsys):
+    status, out, _ = call(capsys, *command, "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: {' '.join(['rps', *command])} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("evaluate", 2, "Missing argument 'SCORES.csv'"),
+        ("run -p no_such=1 --out x", 2, "no notebook has this parameter"),
+        ("evaluate missing.csv --out x", 1, "missing.csv does not exist"),
+        ("check missing.csv", 1, "missing.csv"),
+        ("study replicates --variant null nul --out x.csv", 2, "'nul' is not one of 'clinical_only', 'confounded'"),
+        ("chek m.csv", 2, "No such command 'chek'. Did you mean 'check'?"),
+        ("run --manifes m.csv", 2, "No such option '--manifes'. Did you mean '--manifest'?"),
+    ],
+)
+def test_exit_status(arguments, status, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended, out, err = call(capsys, *arguments.split())
+    assert ended == status
+    assert message in " ".join((out + err).split())
+    assert not list(tmp_path.iterdir())
