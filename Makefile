@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/default
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install reproduce test lab
+.PHONY: help prerequisites install reproduce test lint types unit chain lab
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,20 @@ $(VENV)/installed: pyproject.toml | prerequisites
 reproduce: install ## run the whole study at the paper's size (115 synthetic patients) into runs/default
 	$(BIN)/rps run --out $(RUN) --profile paper
 
-test: install ## lint, unit tests, and the chain of notebooks on a small synthetic cohort
+test: lint types unit chain ## all of the next four
+
+lint: install ## style and format of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -n 2 --dist loadfile
+
+types: install ## mypy on the package
+	$(BIN)/mypy
+
+unit: install ## the tests without the chain
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not chain'
+
+chain: install ## the chain of notebooks on a small synthetic cohort, through papermill
+	$(BIN)/pytest -n 2 --dist loadfile -m chain
 
 lab: install ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
