@@ -5,9 +5,14 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/default
+TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+PIP := $(BIN)/python -m pip install --quiet
+LOCKED := $(PIP) --no-deps --require-hashes
+UV := 0.13.9
+COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install reproduce test lab
+.PHONY: help prerequisites install lock reproduce test lint types unit chain lab
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,20 +25,45 @@ prerequisites:
 
 install: $(VENV)/installed ## make .venv and install everything
 
-$(VENV)/installed: pyproject.toml | prerequisites
+# First what builds the packages that come as source, then the packages, each by its hash. PyTorch comes in several
+# builds of one version. The usual one is locked by its hash too. A machine that has another, or whose pip is set up to
+# take another (for CPU only: 2.8 GB less), keeps to that, by its version: that file is not the one with the hash.
+$(VENV)/installed: pyproject.toml $(wildcard lock/*.txt) | prerequisites
 	"$(PYTHON)" -m venv $(VENV)
-	@echo 'installing the pinned packages into $(VENV): one to a few minutes'
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@echo 'installing the locked packages into $(VENV): one to a few minutes'
+	$(LOCKED) --requirement lock/build.txt
+	$(LOCKED) --no-build-isolation --requirement lock/packages.txt
+	@if $(PIP) --dry-run --no-deps --report - $(TORCH) | grep -q '"version": "$(TORCH:torch==%=%)"'; \
+		then set -x; $(LOCKED) --requirement lock/torch.txt; else set -x; $(PIP) $(TORCH); fi
+	$(PIP) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	@touch $@
+
+lock: | prerequisites ## renew lock/ from pyproject.toml; with UPGRADE=--upgrade take the newest of what is not pinned
+	"$(PYTHON)" -m venv .make/lock
+	.make/lock/bin/python -m pip install --quiet uv==$(UV)
+	@mkdir -p lock
+	$(COMPILE) pyproject.toml --extra test --no-emit-package torch --output-file lock/packages.txt
+	$(COMPILE) --group build --constraint lock/packages.txt --output-file lock/build.txt
+	$(COMPILE) - --no-config --constraint lock/packages.txt --output-file lock/torch.txt <<< $(TORCH)
 
 reproduce: install ## run the whole study at the paper's size (115 synthetic patients) into runs/default
 	$(BIN)/rps run --out $(RUN) --profile paper
 
-test: install ## lint, unit tests, and the chain of notebooks on a small synthetic cohort
+test: lint types unit chain ## all of the next four
+
+lint: install ## style and format of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -n 2 --dist loadfile
+
+types: install ## mypy on the package
+	$(BIN)/mypy
+
+unit: install ## the tests without the chain
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not chain'
+
+chain: install ## the chain of notebooks on a small synthetic cohort, through papermill
+	$(BIN)/pytest -n 2 --dist loadfile -m chain
 
 lab: install ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
