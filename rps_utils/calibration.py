@@ -53,7 +53,7 @@ def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, *, level
     value = float((1 - survival_at(time, event, horizon)) / np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
     events = int((event & (time <= horizon)).sum())
     if not np.isfinite(value) or events == 0:
-        reason = horizon_note(time, event, horizon, 0) or "every predicted risk is 0"
+        reason = horizon_note(time, event, horizon, minimum_at_risk=0) or "every predicted risk is 0"
         return Estimate(value, 0.0 if value == 0 else np.nan, np.nan, reason)
     factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
     return Estimate(value, float(value / factor), float(value * factor))

@@ -31,7 +31,7 @@ from rps_utils.scores import DIED, by_cause
 # ---------------------------------------------------------------- who learns, who is tested
 
 
-def draw_split(time: pd.Series, event: pd.Series, seed: int, training_share: float = 0.75) -> np.ndarray:
+def draw_split(time: pd.Series, event: pd.Series, seed: int, *, training_share: float = 0.75) -> np.ndarray:
     """Draw ``training`` or ``validation`` for every patient, alike in events and in times.
 
     Patients are ranked by event and time and cut into as many neighbourhoods as there are places in validation;
@@ -346,6 +346,7 @@ def prepare_cohort(
     root: str | Path,
     crops: str | Path,
     spacing: float,
+    *,
     margin_mm: float,
     n_jobs: int = 1,
     progress: Callable[[str], Any] | None = None,

@@ -83,7 +83,7 @@ def cox_name(model: str) -> str:
     return f"{model} Cox"
 
 
-def leave_out_sets(folds: int, whole: bool = True) -> list[LeftOut]:
+def leave_out_sets(folds: int, *, whole: bool = True) -> list[LeftOut]:
     """Name the models that cross-fitting needs.
 
     Parameters

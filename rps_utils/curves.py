@@ -184,7 +184,7 @@ def at_risk(time: Any, times: Any) -> np.ndarray:
     return (np.asarray(time, float)[None, :] >= np.atleast_1d(np.asarray(times, float))[:, None]).sum(axis=1)
 
 
-def horizon_note(time: Any, event: Any, horizon: float, minimum_at_risk: int = 10) -> str:
+def horizon_note(time: Any, event: Any, horizon: float, *, minimum_at_risk: int = 10) -> str:
     """Say why nothing should be reported at `horizon` months; an empty text means that it may be.
 
     Parameters
@@ -284,7 +284,7 @@ def median_survival(time: Any, event: Any, interval: str = "log-log", level: flo
     return Estimate(median, low, high, "" if np.isfinite(median) else "the curve does not fall to 0.5")
 
 
-def rmst(time: Any, event: Any, tau: float, level: float = 0.95) -> Estimate:
+def rmst(time: Any, event: Any, tau: float, *, level: float = 0.95) -> Estimate:
     """Return the restricted mean time free of recurrence up to `tau` months, with a Wald interval.
 
     The standard error is Greenwood's, (ci_high - ci_low) / (2 z); lifelines returns the variance of min(T, tau)
@@ -303,7 +303,7 @@ def rmst(time: Any, event: Any, tau: float, level: float = 0.95) -> Estimate:
     return Estimate(float(areas.sum()), float(areas.sum() - margin), float(areas.sum() + margin))
 
 
-def rmst_difference(time: Any, event: Any, group: Any, tau: float, level: float = 0.95) -> Estimate:
+def rmst_difference(time: Any, event: Any, group: Any, tau: float, *, level: float = 0.95) -> Estimate:
     """Return how many months up to `tau` the patients with `group` False stay free longer than those with True.
 
     Parameters
@@ -325,7 +325,7 @@ def rmst_difference(time: Any, event: Any, group: Any, tau: float, level: float 
     group = np.asarray(group, bool)
     if group.all() or not group.any():
         return Estimate(np.nan, np.nan, np.nan, "one of the groups is empty")
-    low, high = (rmst(time[g], event[g], tau, level) for g in (~group, group))
+    low, high = (rmst(time[g], event[g], tau, level=level) for g in (~group, group))
     value = low.value - high.value
     margin = float(np.hypot(low.ci_high - low.value, high.ci_high - high.value))
     return Estimate(value, value - margin, value + margin, low.note or high.note)

@@ -274,7 +274,7 @@ def prediction_note(part: Slice, landmark: float) -> str:
 def note_at(part: Slice, landmark: float, *, fewest: int = 0) -> str:
     """Say why a landmark gives no value, or rests on fewer than `fewest` patients; or return an empty text."""
     # The unit is the table's own, whatever its column is called.
-    return horizon_note(*part.follow_up, landmark, fewest).replace(" months", "")
+    return horizon_note(*part.follow_up, landmark, minimum_at_risk=fewest).replace(" months", "")
 
 
 def beyond_note(part: Slice, landmark: float) -> str:

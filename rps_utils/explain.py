@@ -147,7 +147,7 @@ def flat_baseline(patches: np.ndarray, settings: PatchSettings) -> np.ndarray:
 
 
 def integrated_gradients(
-    score: nn.Module, patches: np.ndarray, baseline: np.ndarray, steps: int = 16, batch_size: int = 16
+    score: nn.Module, patches: np.ndarray, baseline: np.ndarray, *, steps: int = 16, batch_size: int = 16
 ) -> np.ndarray:
     """Attribute a score to the voxels of its input (Sundararajan, Taly & Yan 2017).
 
@@ -181,7 +181,7 @@ def integrated_gradients(
 
 
 def member_gradients(
-    score: DeepScore, patches: np.ndarray, baseline: np.ndarray, steps: int = 16, n_jobs: int = 1
+    score: DeepScore, patches: np.ndarray, baseline: np.ndarray, *, steps: int = 16, n_jobs: int = 1
 ) -> np.ndarray:
     """Return `integrated_gradients` of each network's part of the score, (networks, n, C, S, S, S).
 
@@ -193,7 +193,7 @@ def member_gradients(
 
 def _in_one_thread(member: DeepScore, patches: np.ndarray, baseline: np.ndarray, steps: int) -> np.ndarray:
     with one_thread():
-        return integrated_gradients(member, patches, baseline, steps)
+        return integrated_gradients(member, patches, baseline, steps=steps)
 
 
 def completeness_gap(

@@ -371,7 +371,7 @@ def score_distributions(
 
 
 def interval_dots(
-    rows: pd.DataFrame, place: str, series: str, title: str, axis: str, null: float | None = None, height: int = 400
+    rows: pd.DataFrame, place: str, series: str, title: str, axis: str, *, null: float | None = None, height: int = 400
 ) -> go.Figure:
     """Show values with their intervals, one line a place and one colour a series.
 

@@ -76,7 +76,7 @@ def _auc_influence(time: np.ndarray, event: np.ndarray, risk: np.ndarray, horizo
     return float(auc), (numerator - auc * (shift * controls + (control - controls) * cases)) / (cases * controls)
 
 
-def auc_estimate(time: Any, event: Any, risk: Any, horizon: float, level: float = 0.95) -> Estimate:
+def auc_estimate(time: Any, event: Any, risk: Any, horizon: float, *, level: float = 0.95) -> Estimate:
     """Return `td_auc` with its Wald interval from influence functions (Blanche et al. 2013).
 
     Parameters and conventions as in `metrics.td_auc`; undefined values are NaN with the reason in `note`. With
@@ -84,10 +84,10 @@ def auc_estimate(time: Any, event: Any, risk: Any, horizon: float, level: float 
     """
     time, event = check_follow_up(time, event)
     auc, influence = _auc_influence(time, event, check_numbers("risk", risk, len(time)), horizon)
-    return _wald(auc, influence, level, horizon_note(time, event, horizon, 0))
+    return _wald(auc, influence, level, horizon_note(time, event, horizon, minimum_at_risk=0))
 
 
-def brier_estimate(time: Any, event: Any, lrfs: Any, horizon: float, level: float = 0.95) -> Estimate:
+def brier_estimate(time: Any, event: Any, lrfs: Any, horizon: float, *, level: float = 0.95) -> Estimate:
     """Return `brier_score` with its Wald interval from influence functions.
 
     Parameters and conventions as in `metrics.brier_score`; NaN when nobody is followed beyond the horizon.

@@ -140,6 +140,7 @@ def ingest(
     out: str | Path,
     mapping: str | Path | None = None,
     n_jobs: int = 1,
+    *,
     without_quarantined: bool = False,
     identified: bool = False,
     progress: Callable[[str], Any] = print,

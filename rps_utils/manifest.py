@@ -639,7 +639,7 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
 
 
 def check_images(
-    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], n_jobs: int = 1, voxels: bool = True
+    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True
 ) -> list[Problem]:
     """Check headers of all images, then the voxels of those whose headers are sound."""
     found: list[tuple[int, Fault]] = []
@@ -682,6 +682,7 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
 
 def check_manifest(
     path: str | Path,
+    *,
     folds: int | None = None,
     n_jobs: int = 1,
     voxels: bool = True,
@@ -721,7 +722,7 @@ def check_manifest(
         return problems
     paths, wrong_paths = check_paths(cells, Path(path).parent)
     wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
-    return sorted([*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs, voxels)], key=_line)
+    return sorted([*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)], key=_line)
 
 
 def _line(problem: Problem) -> int:

@@ -55,7 +55,7 @@ class Nomogram:
         return at_centre.iloc[[0] * len(risk)].reset_index(drop=True).pow(np.exp(risk), axis=0)
 
 
-def pretty(low: float, high: float, intervals: int = 10) -> np.ndarray:
+def pretty(low: float, high: float, *, intervals: int = 10) -> np.ndarray:
     """Return about `intervals` round steps that enclose [low, high], by the rule of R's ``pretty``.
 
     Steps are 1, 2 or 5 times a power of ten, with a leaning towards 5.

@@ -36,6 +36,7 @@ def write_cohort(
     patients: int = 115,
     seed: int = 2026,
     variant: str = "full",
+    *,
     n_jobs: int = 1,
     training_share: float = 0.75,
     endpoint: str = "lr",
@@ -72,7 +73,7 @@ def write_cohort(
     if not 0 < training_share < 1:
         raise ValueError(f"training_share is {training_share}: it must lie between 0 and 1")
     folder = Path(folder)
-    cohort = draw_patients(patients, seed, variant, endpoint, visit_grid, missing)
+    cohort = draw_patients(patients, seed, variant, endpoint, visit_grid=visit_grid, missing=missing)
     cohort.insert(0, "patient_id", patient_names(patients))
     causes = image_causes(cohort, seed, variant)
     keep_one_cohort(folder, truth_table(cohort, causes))

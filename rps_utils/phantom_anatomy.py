@@ -260,7 +260,7 @@ def paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> N
         paint_colon(canvas, push_away(part, tumour, aside, 1.25), tissue, rng)
 
 
-def loop_centres(body: Body, rng: np.random.Generator, count: int = 110, apart: float = 22.0) -> np.ndarray:
+def loop_centres(body: Body, rng: np.random.Generator, *, count: int = 110, apart: float = 22.0) -> np.ndarray:
     """Return points in the peritoneal cavity that keep a distance, mm (n x 3)."""
     half = np.array([0.60 * body.half_width, 0.5 * (body.belly - body.spine_y) - 22, 98.0])
     middle = np.array([0.0, 0.5 * (body.belly + body.spine_y) + 4, -58.0])

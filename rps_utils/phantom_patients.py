@@ -83,6 +83,7 @@ def draw_patients(
     seed: int,
     variant: str = "full",
     endpoint: str = "lr",
+    *,
     visit_grid: bool = True,
     missing: bool = False,
 ) -> pd.DataFrame:

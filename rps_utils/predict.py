@@ -431,7 +431,9 @@ def predict(
     make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs, progress)
     patches, settings = read_patches(work / "patches.npz", patients)
     refuse_training_patients(frozen, patches, patients)
-    facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, frozen.margin_mm, n_jobs, progress)
+    facts = prepare_cohort(
+        files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs, progress=progress
+    )
     features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs, progress)
     networks = network_scores(run, patches, settings, patients)
     rows = score_table(frozen, table, networks, features.set_index("patient_id"))

@@ -181,6 +181,7 @@ def ingest_collection(
     clinical: str | Path,
     out: str | Path,
     n_jobs: int = 1,
+    *,
     without_quarantined: bool = False,
     progress: Callable[[str], Any] = print,
 ) -> Outcome:

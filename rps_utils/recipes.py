@@ -296,7 +296,7 @@ def painted_first(lesson: Lesson) -> Score:
         return one_network(lesson.with_settings(weights=start))
 
 
-def learn_to_paint(lesson: Lesson, epochs: int = 30, cube: int = 4) -> dict[str, Tensor]:
+def learn_to_paint(lesson: Lesson, *, epochs: int = 30, cube: int = 4) -> dict[str, Tensor]:
     """Return the convolutions of a network that paints in the half of the voxels that it is not shown."""
     settings, channels = lesson.settings, lesson.patches.shape[1]
     with seeded(settings.seed):

@@ -56,7 +56,7 @@ def test_split_follows_the_seed_alone():
     np.testing.assert_array_equal(draw_split(*args, 1), cohort["split"])
     assert (draw_split(*args, 2) != cohort["split"]).any()
     with pytest.raises(ValueError, match=r"training_share = 1\.0 leaves a split of 115 patients empty"):
-        draw_split(*args, 1, 1.0)
+        draw_split(*args, 1, training_share=1.0)
 
 
 @pytest.mark.parametrize("folds", [3, 5, 10])
@@ -192,7 +192,7 @@ def test_crops_and_facts_of_a_cohort(tmp_path):
     rows = pd.DataFrame({"patient_id": ["A", "B"], "image": ["0_ct.nii.gz", "1_ct.nii.gz"]})
     rows["mask"] = rows["image"].str.replace("ct", "mask")
     seen = []
-    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, 15.0, progress=seen.append)
+    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, margin_mm=15.0, progress=seen.append)
     assert seen == ["2 of 2 patients prepared"]
     first = facts.iloc[0]
     assert (first["patient_id"], first["side"], first["matrix"]) == ("A", "left", "40 x 32 x 20")

@@ -17,7 +17,7 @@ def seen_by(cohort, ids):
     ids=["three folds", "five folds", "five folds, ensemble"],
 )
 def test_number_of_models(folds, whole, count):
-    sets = crossfit.leave_out_sets(folds, whole)
+    sets = crossfit.leave_out_sets(folds, whole=whole)
     assert len(sets) == len(set(sets)) == count
 
 
@@ -28,7 +28,7 @@ def test_two_folds_leave_nobody_to_learn_from():
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_nobody_is_scored_by_a_model_that_saw_the_patient_except_apparent(cohort, whole):
-    sets = crossfit.leave_out_sets(5, whole)
+    sets = crossfit.leave_out_sets(5, whole=whole)
     scores = {s: seen_by(cohort, crossfit.learning_patients(cohort, s)) for s in sets}
     fitted = crossfit.assemble(cohort, scores)
     assert (fitted.apparent == 1).all()

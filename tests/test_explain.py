@@ -123,7 +123,9 @@ class TestIntegratedGradients:
             nn.init.normal_(network.head.weight)
         patches, score = toy_patches(2), explain.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
         flat = explain.flat_baseline(patches, SETTINGS)
-        gap = explain.completeness_gap(score, patches, flat, explain.integrated_gradients(score, patches, flat, 16))
+        gap = explain.completeness_gap(
+            score, patches, flat, explain.integrated_gradients(score, patches, flat, steps=16)
+        )
         difference = explain.score_patches(score, patches) - explain.score_patches(score, flat)
         assert np.abs(difference).max() > 1e-3
         assert np.abs(gap).max() < 0.03 * np.abs(difference).max()
@@ -133,7 +135,7 @@ class TestIntegratedGradients:
         torch.manual_seed(0)
         patches, score = toy_patches(1), explain.DeepScore([build_network("resnet10", len(CHANNELS), SIZE)], [1.0])
         flat = explain.flat_baseline(patches, SETTINGS)
-        found = explain.integrated_gradients(score, patches, flat, 40)
+        found = explain.integrated_gradients(score, patches, flat, steps=40)
         gap = explain.completeness_gap(score, patches, flat, found)
         assert found.any() and np.abs(gap).max() < 0.02 * np.abs(found).sum()
 
@@ -145,7 +147,9 @@ class TestIntegratedGradients:
         patches, score = np.ones((1, 5, SIZE, SIZE, SIZE), np.float32), explain.DeepScore([Step()], [1.0])
         flat = np.zeros_like(patches)
         gaps = [
-            explain.completeness_gap(score, patches, flat, explain.integrated_gradients(score, patches, flat, n)).item()
+            explain.completeness_gap(
+                score, patches, flat, explain.integrated_gradients(score, patches, flat, steps=n)
+            ).item()
             for n in (2, 200)
         ]
         assert abs(gaps[0]) > 0.5 and abs(gaps[1]) < 0.01

@@ -255,7 +255,7 @@ def test_interval_dots_show_every_series_and_leave_out_missing_values():
             "ci_high": 0.9,
         }
     )
-    chart = figures.interval_dots(rows, "place", "series", "Title", "Axis", 0.5)
+    chart = figures.interval_dots(rows, "place", "series", "Title", "Axis", null=0.5)
     assert [trace.name for trace in chart.data] == ["x", "y"]
     assert list(chart.data[0].x) == [0.5] and chart.data[1].error_x.arrayminus[0] == pytest.approx(0.2)
 

@@ -452,7 +452,7 @@ HORIZONS = {
 
 @pytest.mark.parametrize(("horizon", "fewest", "note"), HORIZONS.values(), ids=HORIZONS)
 def test_horizon_note(horizon, fewest, note):
-    assert metrics.horizon_note(MONTHS, EVERYBODY, horizon, fewest) == note
+    assert metrics.horizon_note(MONTHS, EVERYBODY, horizon, minimum_at_risk=fewest) == note
 
 
 def changed(values, row, value):
