@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rps_utils.files import read_csv, write_csv
-from rps_utils.runs.chain import is_up_to_date, manifest_files, run_chain
-from rps_utils.runs.parameters import PROFILES, choose_parameters, parse_parameter
-from rps_utils.runs.steps import EVALUATION, PACKAGE, STEPS, Step, UsageError
+from rps_utils.locks import own_folder
+from rps_utils.runs.chain import is_manifest_unchanged, plan_chain, run_chain
+from rps_utils.runs.parameters import PROFILES, UsageError, choose_parameters, chosen_value, parse_parameter
+from rps_utils.runs.steps import PACKAGE, Step, part_of, read_steps
 
 if TYPE_CHECKING:
     from rps_utils.ingest import Outcome
@@ -314,18 +315,19 @@ def run_command(asked: argparse.Namespace) -> int:
     """Run the whole chain on a cohort."""
     from rps_utils.manifest import check_manifest, format_problems, lacking_columns
 
-    parameters = _chosen(STEPS, asked.profile, asked.asked, {"manifest": str(asked.manifest.resolve())})
-    if asked.manifest.resolve() == DEFAULT_MANIFEST:
-        parameters["01_ingest"]["manifest"] = str(_default_cohort(asked.cores))
-    manifest = Path(parameters["01_ingest"]["manifest"])
-    problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
-    if not is_up_to_date(asked.out / "cohort.csv", manifest_files(manifest)):
-        planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
+    steps, manifest = read_steps(), asked.manifest.resolve()
+    if manifest == DEFAULT_MANIFEST:
+        manifest = _default_cohort(asked.cores)
+    parameters = _chosen(steps, asked.profile, asked.asked, {"manifest": str(manifest)})
+    problems = lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
+    plan = plan_chain(asked.out.resolve(), steps, parameters)
+    if not is_manifest_unchanged(plan, parameters):
+        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
         problems += check_manifest(manifest, n_jobs=asked.cores, **planned)
     if problems:
         print(format_problems(problems), file=sys.stderr)
         return 1
-    return _bring_up_to_date(asked, STEPS, parameters)
+    return _bring_up_to_date(asked, steps, parameters)
 
 
 def _default_cohort(cores: int) -> Path:
@@ -349,10 +351,12 @@ def evaluate_command(asked: argparse.Namespace) -> int:
     scores = read_scores(asked.scores)
     landmarks = [int(t) if t == int(t) else t for t in asked.landmarks]
     tau = asked.tau or landmarks[-1]
-    parameters = _chosen(EVALUATION, "paper", asked.asked, {"landmarks": landmarks, "tau": tau})
-    if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
-        write_csv(scores, asked.out / "scores.csv")
-    return _bring_up_to_date(asked, EVALUATION, parameters)
+    steps = part_of(read_steps(), "evaluation")
+    parameters = _chosen(steps, "paper", asked.asked, {"landmarks": landmarks, "tau": tau})
+    with own_folder(asked.out):
+        if not (asked.out / "scores.csv").is_file() or not scores.equals(read_scores(asked.out / "scores.csv")):
+            write_csv(scores, asked.out / "scores.csv")
+        return _bring_up_to_date(asked, steps, parameters)
 
 
 def predict_command(asked: argparse.Namespace) -> int:
@@ -424,7 +428,7 @@ def power_command(asked: argparse.Namespace) -> int:
 
 def _chosen(steps: Sequence[Step], profile: str, asked: Sequence[str], fixed: dict) -> dict:
     wanted = dict(parse_parameter(text) for text in asked)
-    return choose_parameters([s.name for s in steps], profile, {**wanted, **fixed})
+    return choose_parameters(steps, profile, {**wanted, **fixed})
 
 
 def _bring_up_to_date(asked: argparse.Namespace, steps: Sequence[Step], parameters: dict) -> int:
