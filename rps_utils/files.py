@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+WRITTEN = "RPS_WRITTEN"  # environment variable: a text file that lists what `whole_file` finished
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -35,6 +37,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         partial = Path(folder) / path.name
         yield partial
         os.replace(partial, path)
+    _note(path)
+
+
+def _note(path: Path) -> None:
+    """Enter a finished file in the list that the environment names, if it names one."""
+    if WRITTEN in os.environ:
+        with open(os.environ[WRITTEN], "a", encoding="utf-8") as written:
+            written.write(f"{path.resolve()}\n")
 
 
 def write_text(text: str, path: str | Path) -> Path:

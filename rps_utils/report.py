@@ -7,6 +7,7 @@ The published numbers stand here once, for notebook 12, the report and the comma
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from rps_utils.evaluation import KINDS, interval_text, p_text, wide
 from rps_utils.files import read_csv, read_json, write_text
 from rps_utils.ledger import audit, can_audit, verdict
 from rps_utils.manifest import data_kind
+from rps_utils.runs.record import write_run_record
 
 # Ren et al., Frontiers in Medicine 2026, from the abstract, which is all that is open. Training values are taken
 # to be apparent ones: the abstract does not mention cross-validation. RSCM: no number in the abstract.
@@ -487,3 +489,8 @@ def _counts(run: Path) -> list[str]:
         return []
     patients = read_csv(run / "scores.csv").drop_duplicates("patient_id").groupby("split")["event"]
     return [f"{split}: {len(event)} patients, {int(event.sum())} local recurrences" for split, event in patients]
+
+
+if __name__ == "__main__":
+    write_run_record(Path(sys.argv[1]))
+    write_report(sys.argv[1])

@@ -1,36 +1,64 @@
-"""Bring a run folder up to date: Snakemake decides what is missing or out of date and runs it side by side."""
+"""Bring a run folder up to date: say what is out of date and why, and let Snakemake do it side by side."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import pandas as pd
-import psutil
+from tqdm import tqdm
 
 from rps_utils.files import write_json
-from rps_utils.runs.steps import Step, UsageError
+from rps_utils.locks import own_folder
+from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
+from rps_utils.runs.parameters import UsageError
+from rps_utils.runs.record import keep_costs
+from rps_utils.runs.steps import Step, writers
+from rps_utils.sources import Contents
 
-SNAKEFILE = Path(__file__).with_name("Snakefile")
+EVENT = re.compile(r"(?P<step>\S+) +(?P<said>started|done|reused|failed)\b.*")
+UNKNOWN_S = 10.0  # how long a step takes of which nothing is known
+BAR = "{percentage:3.0f} %|{bar:24}| {elapsed}, {remaining} left {desc}"
 
 
-@contextmanager
-def only_run_in(run: Path) -> Iterator[None]:
-    """Refuse to work in a run folder in which another process works."""
-    mark = run / ".running"
-    if mark.exists() and psutil.pid_exists(int(mark.read_text() or 0)):
-        raise UsageError(f"process {mark.read_text()} is running in {run}: wait for it, or choose another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    mark.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        mark.unlink(missing_ok=True)
+def plan_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]]) -> list[Decision]:
+    """Decide what would be done in a run folder, and do nothing.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder.
+    steps : sequence of Step
+        Notebooks to run.
+    parameters : mapping
+        Step to parameters, from `choose_parameters`.
+
+    Returns
+    -------
+    list of Decision
+        One of each notebook and of what closes the chain (the table of metrics, the report).
+
+    Raises
+    ------
+    UsageError
+        A file that a notebook reads and none of these notebooks writes is not there.
+    """
+    _check_given_files(run, steps)
+    contents = Contents(run / WORKSHOP / "hashes.json")
+    plan = make_plan(run, [*steps, *closing_steps(steps)], parameters, contents)
+    if run.is_dir():
+        contents.remember()
+    return plan
 
 
 def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], cores: int) -> bool:
@@ -43,7 +71,7 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
     steps : sequence of Step
         Notebooks to run; files that none of them writes must be there.
     parameters : mapping
-        Notebook to parameters, from `choose_parameters`.
+        Step to parameters, from `choose_parameters`.
     cores : int
         Processor cores to use.
 
@@ -55,37 +83,191 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
     Raises
     ------
     RuntimeError
-        A notebook failed; what it said is above, its executed copy in ``RUN/notebooks``.
+        Steps failed; the message names each, its cause and where to look.
+    FolderInUseError
+        Another process works in the run folder.
     """
-    with only_run_in(run):
-        before = {p: p.stat().st_mtime_ns for p in run.glob("logs/*.json")}
+    with own_folder(run):
         write_json({"steps": [s.name for s in steps], "parameters": parameters}, run / "parameters.json")
-        done = subprocess.run(_snakemake_command(run, cores), env=_quiet_environment(), check=False)
-        if done.returncode:
-            raise RuntimeError(f"the chain stopped; the executed notebooks are in {run / 'notebooks'}")
-    return before != {p: p.stat().st_mtime_ns for p in run.glob("logs/*.json")}
+        plan = plan_chain(run, steps, parameters)
+        print(plan_text(plan), flush=True)
+        todo = [decision for decision in plan if decision.state != "reused"]
+        if todo:
+            _run_engine(run, todo, parameters, cores)
+    return bool(todo)
 
 
-def _snakemake_command(run: Path, cores: int) -> list[str]:
-    options = f"--cores {cores} --nolock --rerun-incomplete --keep-going --rerun-triggers mtime input params".split()
-    places = ["--snakefile", str(SNAKEFILE), "--directory", str(run)]
-    return [sys.executable, "-m", "snakemake", *places, *options, "--quiet", "all"]
+def is_manifest_unchanged(plan: Iterable[Decision], parameters: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether the step that reads the manifest is up to date, so that the manifest needs no other check."""
+    return all(d.state == "reused" for d in plan if MANIFEST in parameters.get(d.step.name, {}))
+
+
+def closing_steps(steps: Sequence[Step]) -> list[Step]:
+    """Return what follows the notebooks: the table of metrics, unless one of them writes it, and the report."""
+    written = tuple(name for step in steps for name in step.writes)
+    closing = []
+    if "metrics.csv" not in written:
+        tables = tuple(name for name in written if name.startswith("metrics/"))
+        closing.append(Step("metrics", tables, ("metrics.csv",), module="rps_utils.runs.record"))
+    read = (*written, "metrics.csv", "logs/*.json")
+    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report")]
+
+
+def plan_text(plan: Sequence[Decision]) -> str:
+    """Say what runs and why, what waits for what, and how much is reused."""
+    lines = []
+    for decision in plan:
+        if decision.state == "runs":
+            shown = ", ".join(decision.why[:3]) + (f" and {len(decision.why) - 3} more" if len(decision.why) > 3 else "")
+            lines.append(f"  {decision.step.name}: {shown}")
+    waiting = [decision.step.name for decision in plan if decision.state == "waits"]
+    if waiting:
+        lines.append(f"  wait for these, and run if what they read changes: {', '.join(waiting)}")
+    unchanged = sum(decision.state == "reused" for decision in plan)
+    return "\n".join([*lines, f"unchanged: {unchanged} of {len(plan)} steps reused"])
+
+
+def _check_given_files(run: Path, steps: Sequence[Step]) -> None:
+    """Refuse to start where a file is read that nobody writes and nobody brought."""
+    for step in steps:
+        for name in step.reads:
+            alone = not writers(Step(step.name, (name,), ()), steps)
+            if alone and not any(path.is_file() for path in matching(run, [name])):
+                raise UsageError(f"{step.name} reads {run / name}, which is not there and which no step of these writes")
+
+
+# ---------------------------------------------------------------- the workflow engine
+
+
+def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int) -> None:
+    place = run / WORKSHOP / "engine"
+    shutil.rmtree(place, ignore_errors=True)
+    steps = [decision.step for decision in todo]
+    plan = {
+        "steps": [{**asdict(s), "notebook": str(s.notebook) if s.notebook else None} for s in steps],
+        "after": {step.name: writers(step, steps) for step in steps},
+        "parameters": parameters,
+    }
+    write_json(plan, place / "plan.json")
+    with _writable_home() as home, (place / "output.log").open("w", encoding="utf-8") as log:
+        engine = subprocess.Popen(
+            _snakemake_command(place, cores),
+            env={**_quiet_environment(), **home},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            failed = Progress(todo).follow(engine.stdout, log)
+            engine.wait()
+        finally:
+            engine.stdout.close()
+    keep_costs(run)
+    if engine.returncode:
+        raise RuntimeError(_what_failed(run, steps, failed, place / "output.log"))
+
+
+def _snakemake_command(place: Path, cores: int) -> list[str]:
+    options = f"--cores {cores} --nolock --keep-going --quiet all --rerun-triggers mtime".split()
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *options]
 
 
 def _quiet_environment() -> dict[str, str]:
-    """One thread a process: the same bytes on any number of cores, and no processes that wait for each other."""
+    """One thread a process: the same bytes on any number of cores, and no processes that wait for each other.
+
+    The safe path keeps Python from importing what lies in the working folder: a ``random.py`` beside somebody's data.
+    """
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
-    return {**os.environ, **threads, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**os.environ, **threads, **quiet, "PYTHONSAFEPATH": "1"}
 
 
-def is_up_to_date(path: Path, sources: Sequence[Path]) -> bool:
-    """Tell whether `path` exists and is newer than each of `sources`."""
-    return path.is_file() and all(source.stat().st_mtime <= path.stat().st_mtime for source in sources)
+@contextmanager
+def _writable_home() -> Iterator[dict[str, str]]:
+    """Yield settings that give Jupyter and Snakemake a home for their notes where the user's cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".rps-"):
+            pass
+        yield {}
+    except (OSError, RuntimeError):
+        with tempfile.TemporaryDirectory(prefix="rps-home-") as home:
+            yield {"HOME": home, **{f"XDG_{kind}_HOME": f"{home}/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}}
 
 
-def manifest_files(manifest: Path) -> list[Path]:
-    """Return the manifest and those of the files it names that exist; the check of the rest is ingest's."""
-    with manifest.open(encoding="utf-8-sig") as stream:
-        table = pd.read_csv(stream, dtype=str, keep_default_na=False)
-    named = [name for column in ("image", "mask", "reference_map") for name in table.get(column, [])]
-    return [manifest, *(manifest.parent / name for name in named if (manifest.parent / name).is_file())]
+def _what_failed(run: Path, steps: Sequence[Step], failed: Mapping[str, str], log: Path) -> str:
+    """Say which steps failed, why and where to look; where none did, what the engine said last."""
+    if not failed:
+        said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return "\n".join(["the workflow engine failed:", *said[-12:], f"all that it said: {log}"])
+    lines = []
+    for step in steps:
+        if step.name in failed:
+            copy = run / "notebooks" / f"{step.name}.ipynb"
+            lines += [f"  {failed[step.name]}", f"    look at {copy if ' in cell ' in failed[step.name] else log}"]
+    return "\n".join([f"{len(failed)} of {len(steps)} steps failed; what is done is kept:", *lines])
+
+
+class Progress:
+    """What a reader sees while the engine works: a line for each event, and in a terminal a bar with the time left.
+
+    Parameters
+    ----------
+    todo : sequence of Decision
+        Steps that run or wait. How long each took the last time makes the estimate.
+    """
+
+    def __init__(self, todo: Sequence[Decision]) -> None:
+        known = [d.seconds for d in todo if d.seconds]
+        usual = sum(known) / len(known) if known else UNKNOWN_S
+        self._seconds = {d.step.name: d.seconds or usual for d in todo}
+        self._started: dict[str, float] = {}
+        self._ended: set[str] = set()
+
+    def follow(self, lines: Iterable[str], log: TextIO) -> dict[str, str]:
+        """Show the events among the lines of the engine, write all lines to a log, and return those of failures."""
+        failed = {}
+        with tqdm(total=sum(self._seconds.values()), bar_format=BAR, disable=None) as bar, self._ticking(bar):
+            for line in lines:
+                log.write(line)
+                log.flush()
+                event = EVENT.fullmatch(line.strip())
+                if event and event["step"] in self._seconds:
+                    self._enter(event["step"], event["said"])
+                    bar.write(f"[{len(self._ended):2d}/{len(self._seconds)}] {line.strip()}")
+                    self._show(bar)
+                    if event["said"] == "failed":
+                        failed[event["step"]] = line.strip()
+        return failed
+
+    def _enter(self, step: str, said: str) -> None:
+        if said == "started":
+            self._started[step] = time.monotonic()
+        else:
+            self._started.pop(step, None)
+            self._ended.add(step)
+
+    def _show(self, bar: tqdm) -> None:
+        now = time.monotonic()
+        running = dict(self._started)
+        under_way = sum(min(now - start, self._seconds[name]) for name, start in running.items())
+        bar.n = sum(self._seconds[name] for name in self._ended) + under_way
+        waiting = len(self._seconds) - len(self._ended) - len(running)
+        bar.set_description_str(f"| runs {', '.join(running) or 'nothing yet'} | {waiting} wait")
+
+    @contextmanager
+    def _ticking(self, bar: tqdm, every_s: float = 1.0) -> Iterator[None]:
+        """Keep the bar moving while nothing happens."""
+        stop = threading.Event()
+
+        def tick() -> None:
+            while not stop.wait(every_s):
+                self._show(bar)
+
+        if not bar.disable:
+            threading.Thread(target=tick, daemon=True).start()
+        try:
+            yield
+        finally:
+            stop.set()

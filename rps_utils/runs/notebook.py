@@ -1,20 +1,23 @@
-"""Execute one notebook in a run folder, and record its time and memory."""
+"""Do one step, for the workflow engine: execute its notebook in a run folder and record what it was made from."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import psutil
-
-from rps_utils.files import read_json, write_json
-from rps_utils.runs.record import collect_metrics, write_run_record
-from rps_utils.runs.steps import NOTEBOOKS, notebook_path
+from rps_utils.files import WRITTEN, file_sha256, read_json, write_json
+from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
+from rps_utils.runs.record import keep_costs
+from rps_utils.runs.steps import Step
+from rps_utils.sources import Contents, relative_name
 
 QUIET_KERNEL = {
     "kernel_name": "python3",
@@ -23,8 +26,61 @@ QUIET_KERNEL = {
 }
 
 
-def execute(name: str, run: Path, n_jobs: int) -> None:
-    """Execute one notebook into ``RUN/notebooks`` and record its time and memory in ``RUN/logs``.
+def do_step(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> str:
+    """Bring one step up to date; every step before it is.
+
+    Parameters
+    ----------
+    step : Step
+    parameters : mapping
+        Its parameters.
+    run : Path
+        Run folder.
+    n_jobs : int
+        Processes that it may use.
+
+    Returns
+    -------
+    str
+        What was done, in words.
+
+    Raises
+    ------
+    papermill.PapermillExecutionError
+        A cell raised an error.
+    RuntimeError
+        A module failed, or a file that the notebook declares to write was not written.
+    """
+    keep_costs(run)
+    contents = Contents(run / WORKSHOP / "hashes.json")
+    made_from = fingerprint(step, parameters, run, contents)
+    why = reasons(read_record(run, step), made_from, run, contents)
+    if not why:
+        return "reused: what it reads came out the same"
+    print(f"{step.name:24s} started: {why[0]}", flush=True)
+    record_path(run, step).unlink(missing_ok=True)
+    written = run / WORKSHOP / "engine" / f"{step.name}.written"
+    os.environ[WRITTEN] = str(written)
+    started = time.time()
+    _work(step, parameters, run, n_jobs)
+    cost = {"seconds": round(time.time() - started, 1), "peak_mib": _largest_process_mib()}
+    del os.environ[WRITTEN]
+    write_json({**cost, "made_from": made_from, "made": _made(step, run, written)}, record_path(run, step))
+    return f"done in {cost['seconds']:.0f} s, {cost['peak_mib']} MiB"
+
+
+def _work(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> None:
+    if step.notebook:
+        execute(step.notebook, parameters, run, n_jobs)
+        return
+    done = subprocess.run([sys.executable, "-m", step.module, str(run)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
+
+
+def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> Path:
+    """Execute a notebook into ``RUN/notebooks``, and return the executed copy.
 
     Raises
     ------
@@ -33,74 +89,57 @@ def execute(name: str, run: Path, n_jobs: int) -> None:
     """
     import papermill
 
-    parameters = dict(read_json(run / "parameters.json")["parameters"][name])
-    parameters |= {"run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
-    place = run / "notebooks" / f"{name}.ipynb"
+    given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
+    place = run / "notebooks" / notebook.name
     place.parent.mkdir(exist_ok=True)
-    started = time.time()
-    print(f"{name:24s} started", flush=True)
-    with watch_memory() as peak:
-        papermill.execute_notebook(notebook_path(name), place, parameters, cwd=NOTEBOOKS, **QUIET_KERNEL)
-    seconds = round(time.time() - started, 1)
-    write_json({"seconds": seconds, "peak_mib": peak["mib"]}, run / "logs" / f"{name}.json")
-    print(f"{name:24s} done in {seconds:.0f} s, {peak['mib']} MiB", flush=True)
+    papermill.execute_notebook(notebook, place, given, cwd=notebook.parent, **QUIET_KERNEL)
+    return place
 
 
-@contextmanager
-def watch_memory(every: float = 0.25) -> Iterator[dict[str, int]]:
-    """Record the peak memory (MiB, resident) of this process and all it starts, sampled `every` seconds."""
-    peak, stop = {"mib": 0}, threading.Event()
-
-    def sample() -> None:
-        while not stop.wait(every):
-            peak["mib"] = max(peak["mib"], _tree_mib())
-
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        watcher.join()
+def _made(step: Step, run: Path, written: Path) -> dict[str, str | None]:
+    """Return the hash of each file of the run folder that a step wrote; its executed copy must only be there."""
+    lacking = [path.name for path in matching(run, step.writes) if not path.is_file()]
+    if lacking:
+        raise RuntimeError(f"it declares to write {', '.join(lacking)}, and did not")
+    listed = [Path(name) for name in written.read_text(encoding="utf-8").splitlines()] if written.is_file() else []
+    paths = {*matching(run, step.writes), *(path for path in listed if path.is_relative_to(run) and path.is_file())}
+    made: dict[str, str | None] = {relative_name(path, run): file_sha256(path) for path in paths}
+    return made | ({f"notebooks/{step.notebook.name}": None} if step.notebook else {})
 
 
-def _tree_mib() -> int:
-    total = 0
-    own = psutil.Process()
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:  # it ended between listing and asking
-            continue
-    return total // 2**20
+def _largest_process_mib() -> int:
+    """Return the peak memory of the largest process that this one started; the engine samples all of them together."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:
-    """Do one piece of work for Snakemake: execute a notebook, collect the metrics, or write the report."""
+    """Do one step of the plan in the run folder around the working folder; say what was done in one line."""
     parser = argparse.ArgumentParser(prog="python -m rps_utils.runs.notebook", description=main.__doc__)
-    parser.add_argument("work", help="name of a notebook, or `metrics`, or `report`")
+    parser.add_argument("step", help="name of a step in the plan")
     parser.add_argument("--n-jobs", type=int, default=1)
     asked = parser.parse_args()
-    run = Path.cwd()
-    if asked.work == "metrics":
-        collect_metrics(run)
-    elif asked.work == "report":
-        from rps_utils.report import write_report
-
-        write_run_record(run)
-        write_report(run)
-    else:
-        sys.exit(_execute_or_explain(asked.work, run, asked.n_jobs))
-
-
-def _execute_or_explain(name: str, run: Path, n_jobs: int) -> str | None:
-    from papermill.exceptions import PapermillExecutionError
-
+    run = Path.cwd().parents[1]
+    plan = read_json("plan.json")
+    told = next(step for step in plan["steps"] if step["name"] == asked.step)
+    step = Step(**{**told, "notebook": Path(told["notebook"]) if told["notebook"] else None})
     try:
-        execute(name, run, n_jobs)
-    except PapermillExecutionError as error:
-        return f"{name:24s} failed in cell {error.exec_count}: {error.ename}: {error.evalue}"
-    return None
+        said = do_step(step, plan["parameters"].get(step.name, {}), run, asked.n_jobs)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{step.name:24s} failed{_place_and_cause(error)}", flush=True)
+        sys.exit(1)
+    print(f"{step.name:24s} {said}", flush=True)
+
+
+def _place_and_cause(error: Exception) -> str:
+    if hasattr(error, "ename"):  # papermill's, of an error in a cell
+        return f" in cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
+    return f": {_one_line(f'{type(error).__name__}: {error}')}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from rps_utils.files import read_json
-from rps_utils.runs.steps import UsageError, notebook_path
+from rps_utils.runs.steps import DeclarationError, Step
+from rps_utils.sources import cell_sources
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -22,20 +23,42 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def default_parameters(name: str) -> dict[str, Any]:
-    """Read the literals of a notebook's cell tagged ``parameters``."""
-    cells = read_json(notebook_path(name))["cells"]
-    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    assignments = ast.parse("".join(tagged[0]["source"])).body
-    return {a.targets[0].id: ast.literal_eval(a.value) for a in assignments if isinstance(a, ast.Assign)}
+class UsageError(ValueError):
+    """A command was asked for something it cannot do; the message says what it can."""
 
 
-def choose_parameters(names: Sequence[str], profile: str, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def default_parameters(notebook: Path) -> dict[str, Any]:
+    """Read the literals of a notebook's cell tagged ``parameters``.
+
+    Raises
+    ------
+    DeclarationError
+        There is not exactly one such cell, or it holds something other than ``NAME = literal``.
+    """
+    tagged = [source for _, source, tags in cell_sources(notebook) if "parameters" in tags]
+    if len(tagged) != 1:
+        raise DeclarationError(f"{notebook}: {len(tagged)} cells are tagged `parameters`, allowed is one")
+    try:
+        return dict(_literal(line) for line in ast.parse(tagged[0]).body)
+    except (ValueError, SyntaxError) as error:
+        raise DeclarationError(f"{notebook}: the cell of parameters holds more than NAME = literal: {error}") from None
+
+
+def _literal(line: ast.stmt) -> tuple[str, Any]:
+    match line:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
+            target=ast.Name(id=name), value=ast.expr() as value
+        ):
+            return name, ast.literal_eval(value)
+    raise ValueError(ast.unparse(line))
+
+
+def choose_parameters(steps: Iterable[Step], profile: str, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Give each notebook the profile's and the user's values of the parameters that it has.
 
     Parameters
     ----------
-    names : sequence of str
+    steps : iterable of Step
         Notebooks.
     profile : str
         ``"paper"`` (the notebooks' own defaults) or ``"quick"`` (seconds; numbers mean nothing).
@@ -45,19 +68,24 @@ def choose_parameters(names: Sequence[str], profile: str, asked: Mapping[str, An
     Returns
     -------
     dict
-        Notebook to its parameters, those left at their default included.
+        Step to its parameters, those left at their default included.
 
     Raises
     ------
     UsageError
         A name that no notebook has, or a value of another type than the default.
     """
-    defaults = {name: default_parameters(name) for name in names}
+    defaults = {step.name: default_parameters(step.notebook) for step in steps if step.notebook}
     known = {key: value for parameters in defaults.values() for key, value in parameters.items()}
     for key, value in asked.items():
         _check_parameter(key, value, known)
     chosen = {**PROFILES[profile], **asked}
     return {name: {k: chosen.get(k, v) for k, v in own.items()} for name, own in defaults.items()}
+
+
+def chosen_value(parameters: Mapping[str, Mapping[str, Any]], name: str) -> Any:
+    """Return the value of a parameter, which is the same in every notebook that has it; None where none has it."""
+    return next((own[name] for own in parameters.values() if name in own), None)
 
 
 def _check_parameter(key: str, value: Any, known: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,14 @@ from typing import Any
 import pandas as pd
 
 from rps_utils.files import file_sha256, read_csv, read_json, write_csv, write_json
-from rps_utils.runs.steps import NOTEBOOKS, PACKAGE
+from rps_utils.sources import text_sha256
 
 PACKAGES = [
     *("torch", "monai", "torchsurv", "lifelines", "scikit-survival", "pyradiomics-cuda", "SimpleITK", "nibabel"),
     *("numpy", "scipy", "pandas", "plotly", "papermill", "snakemake"),
 ]
-
-
-def code_files() -> list[Path]:
-    """Return the files of the package whose change makes results out of date."""
-    return sorted(p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".html", ".css", ".json"})
-
-
-def code_hash() -> str:
-    """Return the SHA-256 over package and notebooks, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for path in [*code_files(), *sorted(NOTEBOOKS.glob("*.ipynb"))]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` says of the sources of a step
+COSTS = ".chain/engine/costs"
 
 
 def collect_metrics(run: Path) -> pd.DataFrame:
@@ -40,18 +30,51 @@ def collect_metrics(run: Path) -> pd.DataFrame:
     return metrics
 
 
+def keep_costs(run: Path) -> None:
+    """Enter the peak memory that the workflow engine measured in the logs of the steps that are done."""
+    for path in sorted((run / COSTS).glob("*.tsv")):
+        log = run / "logs" / f"{path.stem}.json"
+        peak = _measured_mib(path)
+        if log.is_file() and (told := read_json(log))["peak_mib"] < peak:
+            write_json({**told, "peak_mib": peak}, log)
+
+
+def _measured_mib(benchmark: Path) -> int:
+    """Return the largest resident memory (MiB) of a step and all it started; 0 where it was too short to measure."""
+    with benchmark.open(encoding="utf-8") as stream:
+        peaks = [row["max_rss"] for row in csv.DictReader(stream, delimiter="\t")]
+    return max((int(float(peak)) for peak in peaks if peak not in ("NA", "-")), default=0)
+
+
 def write_run_record(run: Path) -> dict[str, Any]:
-    """Write ``RUN/run.json``: parameters, versions, hashes, and the time and memory of each notebook."""
+    """Write ``RUN/run.json``: parameters, versions, and of each notebook its cost and the hashes of its sources."""
+    keep_costs(run)
     asked = read_json(run / "parameters.json")
-    manifest = asked["parameters"].get("01_ingest", {}).get("manifest")
-    source = Path(manifest) if manifest else run / "scores.csv"
+    logs = {name: read_json(run / "logs" / f"{name}.json") for name in sorted(asked["steps"])}
+    sources = {name: {part: log["made_from"][part] for part in CODE} for name, log in logs.items()}
     record = {
         "parameters": asked["parameters"],
         "seeds": sorted({p["seed"] for p in asked["parameters"].values() if "seed" in p}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "manifest": {"file": source.name, "sha256": file_sha256(source)},
-        "code_sha256": code_hash(),
-        "notebooks": {p.stem: read_json(p) for p in sorted(run.glob("logs/*.json"))},
+        "manifest": _manifest(run, asked["parameters"], logs),
+        "code_sha256": text_sha256(sources),
+        "notebooks": {
+            name: {"seconds": log["seconds"], "peak_mib": log["peak_mib"], "sources": sources[name]}
+            for name, log in logs.items()
+        },
     }
     write_json(record, run / "run.json")
     return record
+
+
+def _manifest(run: Path, parameters: dict[str, Any], logs: dict[str, Any]) -> dict[str, str]:
+    """Return name and hash of the manifest that was read and the hash of its images; else of the table of scores."""
+    for step, own in parameters.items():
+        if "manifest" in own and step in logs:
+            name, read = Path(own["manifest"]).name, dict(logs[step]["made_from"]["manifest"])
+            return {"file": name, "sha256": read.pop(name), "images_sha256": text_sha256(read)}
+    return {"file": "scores.csv", "sha256": file_sha256(run / "scores.csv")}
+
+
+if __name__ == "__main__":
+    collect_metrics(Path(sys.argv[1]))
