@@ -11,7 +11,8 @@ import click
 from rps_utils.cli.lab import make_default_cohort
 from rps_utils.cli.options import (
     DEFAULT_MANIFEST,
-    FILE,
+    POSITIVE,
+    RUN,
     Command,
     LazyChoice,
     Several,
@@ -19,27 +20,29 @@ from rps_utils.cli.options import (
     cores,
     profiles,
 )
+from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile
 
 
 @click.command("run", cls=Command)
-@click.option("--manifest", type=FILE, default=DEFAULT_MANIFEST, help="one row a patient")
-@click.option("--out", type=FILE, default=Path("runs/default"), metavar="RUN", help="run folder")
+@click.option("--manifest", type=MANIFEST, default=DEFAULT_MANIFEST, help="one row a patient")
+@click.option("--out", type=OUT_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
 @cores
 def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
     """Run the notebooks on a cohort."""
-    from rps_utils.manifest import check_manifest, format_problems, lacking_columns
+    from rps_utils.manifest import check_manifest, format_problems, lacking_columns, read_cells
     from rps_utils.runs import STEPS, is_up_to_date, manifest_files
 
     parameters = _choose(STEPS, profile, asked, {"manifest": str(manifest.resolve())})
     if manifest.resolve() == DEFAULT_MANIFEST:
         parameters["01_ingest"]["manifest"] = str(make_default_cohort(cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
-    problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
-    if not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
+    _, problems = read_cells(manifest)
+    problems = problems or lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
+    if not problems and not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
         planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
-        problems += check_manifest(manifest, n_jobs=cores, **planned)
+        problems = check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
         return 1
@@ -47,10 +50,10 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
 
 
 @click.command("evaluate", cls=Command)
-@click.argument("scores", type=FILE, metavar="SCORES.csv")
-@click.option("--out", type=FILE, required=True, metavar="DIR", help="run folder")
-@click.option("--landmarks", cls=Several, type=float, default=(12, 36, 60), help="in the unit of the times")
-@click.option("--tau", type=float, help="truncation time of Uno's C (default: last landmark)")
+@click.argument("scores", type=InputFile("a table of scores, CSV"), metavar="SCORES.csv")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="run folder")
+@click.option("--landmarks", cls=Several, type=POSITIVE, default=(12, 36, 60), help="in the unit of the times")
+@click.option("--tau", type=POSITIVE, help="truncation time of Uno's C (default: last landmark)")
 @asked
 @cores
 def evaluate_command(
@@ -62,7 +65,7 @@ def evaluate_command(
     from rps_utils.scores import read_scores
 
     table = read_scores(scores)
-    times = [int(t) if t == int(t) else t for t in landmarks]
+    times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]
     parameters = _choose(EVALUATION, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
     kept = out / "scores.csv"
     if not kept.is_file() or not table.equals(read_scores(kept)):
@@ -71,9 +74,9 @@ def evaluate_command(
 
 
 @click.command("predict", cls=Command)
-@click.argument("run", type=FILE, metavar="RUN")
-@click.option("--manifest", type=FILE, required=True, help="new patients; outcomes may be absent")
-@click.option("--out", type=FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
+@click.argument("run", type=RUN, metavar="RUN")
+@click.option("--manifest", type=MANIFEST, required=True, help="new patients; outcomes may be absent")
+@click.option("--out", type=OUT_FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
     """Score new patients with a finished run, refitting nothing."""
@@ -88,7 +91,7 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
 
 
 @click.command("audit", cls=Command)
-@click.argument("run", type=FILE, metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 def audit_command(run: Path) -> int:
     """Look for anything that judged a patient it had seen.
 
