@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rps_utils.files import reading
 from rps_utils.manifest import DATA_KINDS, IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
@@ -97,12 +98,9 @@ def read_mapping(path: str | Path | None) -> Mapping:
 def _parse(path: Path) -> Any:
     import yaml
 
-    text = path.read_text(encoding="utf-8-sig")
-    try:
+    with reading(path.name, "YAML or JSON", (yaml.YAMLError,)):
         # JSON is YAML; the base loader leaves every scalar text.
-        return yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: not readable as YAML or JSON: {error}") from error
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
 
 
 def _shaped(key: str, value: Any, name: str) -> Any:
@@ -191,8 +189,9 @@ def _csv_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
 def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
     import openpyxl
 
-    # Formulas are read as formulas, not as the value that some program once computed.
-    book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
+    with reading(path.name, "an Excel workbook", (Exception,)):
+        # Formulas are read as formulas, not as the value that some program once computed.
+        book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
     names = book.sheetnames
     if (sheet and sheet not in names) or (not sheet and len(names) > 1):
         raise ValueError(f"{path.name}: sheet {sheet or 'not named'}; there are {', '.join(names)}: set `sheet:`")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,32 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     return write_text(table.to_csv(index=False, lineterminator="\n"), path)
 
 
+UNREADABLE = (
+    *(UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError),
+    *(json.JSONDecodeError, zipfile.BadZipFile, EOFError, RecursionError),
+)
+
+
+@contextmanager
+def reading(path: str | Path, kind: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Name the file, in a ValueError, where what it holds is not of the kind that it should be.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file that the block reads.
+    kind : str
+        What it should be, for example ``"JSON"``.
+    also : tuple of type
+        Further errors by which a reader says that it cannot make sense of a file, beside `UNREADABLE`.
+    """
+    try:
+        yield
+    except (*UNREADABLE, *also) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not readable as {kind}: damaged or of another kind ({cause})") from error
+
+
 def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:
     """Read a table that this project wrote; ``patient_id`` and ``centre`` stay text.
 
@@ -80,7 +107,7 @@ def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
-    with path.open(encoding="utf-8") as stream:
+    with reading(path, "CSV text in UTF-8"), path.open(encoding="utf-8") as stream:
         return pd.read_csv(
             stream, dtype={"patient_id": str, "centre": str, **text_columns}, float_precision="round_trip"
         )
@@ -93,7 +120,8 @@ def write_json(content: Any, path: str | Path) -> Path:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    with reading(path, "JSON"):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def file_sha256(path: str | Path) -> str:

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rps_utils.cli.options import AT_LEAST_ONE, CORES, FILE, Command, Group, cores
+from rps_utils.cli.options import AT_LEAST_ONE, CORES, Command, Group, cores
+from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
 
 if TYPE_CHECKING:
     from rps_utils.ingest import Outcome
+
+DICOM_FOLDER = InputFolder("the folder with the DICOM files")
+DOWNLOAD = InputFolder("a folder that rps public download filled", holding="series.csv")
+TABLE = InputFile("a clinical table, .csv or .xlsx")
+MAPPING = InputFile("a mapping, YAML or JSON")
+SERIES_LIST = InputFile("a list of series, CSV")
 
 without_quarantined = click.option(
     "--without-quarantined", is_flag=True, help="write the manifest of the others although some are refused"
@@ -22,8 +29,8 @@ collection = click.argument("collection", metavar="COLLECTION")
 
 
 @click.command("check", cls=Command)
-@click.argument("manifest", type=FILE, metavar="MANIFEST")
-@click.option("--html", type=FILE, metavar="FILE", help="write the check as a page as well")
+@click.argument("manifest", type=MANIFEST, metavar="MANIFEST")
+@click.option("--html", type=OUT_FILE, metavar="FILE", help="write the check as a page as well")
 @click.option("--json", "as_json", is_flag=True, help="print problems, counts and images as JSON")
 def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
     """Check a manifest and every file it names."""
@@ -45,10 +52,16 @@ def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
 
 
 @click.command("ingest", cls=Command)
-@click.argument("source", type=FILE, metavar="SOURCE")
-@click.option("--clinical", type=FILE, required=True, metavar="TABLE", help=".csv or .xlsx, one row a patient")
-@click.option("--out", type=FILE, required=True, metavar="DIR", help="folder of the manifest and its images")
-@click.option("--mapping", type=FILE, metavar="FILE", help="YAML or JSON: columns, codes, rules")
+@click.argument("source", type=DICOM_FOLDER, metavar="SOURCE")
+@click.option(
+    "--clinical",
+    type=TABLE,
+    required=True,
+    metavar="TABLE",
+    help=".csv or .xlsx, one row a patient",
+)
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="folder of the manifest and its images")
+@click.option("--mapping", type=MAPPING, metavar="FILE", help="YAML or JSON: columns, codes, rules")
 @without_quarantined
 @click.option("--identified-source", is_flag=True, help="the DICOM headers hold names, and may; none is written")
 @cores
@@ -87,7 +100,7 @@ def public_list_command() -> None:
 
 @public.command("manifest")
 @collection
-@click.option("--out", type=FILE, required=True, metavar="FILE.csv", help="list to write")
+@click.option("--out", type=OUT_FILE, required=True, metavar="FILE.csv", help="list to write")
 def public_manifest_command(collection: str, out: Path) -> None:
     """Write the list of the series of COLLECTION from the index, offline."""
     from rps_utils.files import write_csv
@@ -103,9 +116,14 @@ def public_manifest_command(collection: str, out: Path) -> None:
 
 @public.command("download")
 @collection
-@click.option("--out", type=FILE, required=True, metavar="DIR", help="a second call goes on where it ended")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="a second call goes on where it ended")
 @click.option("--patients", type=AT_LEAST_ONE, metavar="N", help="only the first N (default: all)")
-@click.option("--manifest", type=FILE, metavar="FILE.csv", help="list of series (default: the committed one)")
+@click.option(
+    "--manifest",
+    type=SERIES_LIST,
+    metavar="FILE.csv",
+    help="list of series (default: the committed one)",
+)
 @click.option("--mirror", metavar="URL", help="another server that answers as S3 does")
 def public_download_command(
     collection: str, out: Path, patients: int | None, manifest: Path | None, mirror: str | None
@@ -123,9 +141,21 @@ def public_download_command(
 
 @public.command("ingest")
 @collection
-@click.option("--source", type=FILE, required=True, metavar="DIR", help="folder of the download")
-@click.option("--clinical", type=FILE, required=True, metavar="TABLE.xlsx", help="the table, as published")
-@click.option("--out", type=FILE, required=True, metavar="DIR", help="folder of the manifest and its images")
+@click.option(
+    "--source",
+    type=DOWNLOAD,
+    required=True,
+    metavar="DIR",
+    help="folder of the download",
+)
+@click.option(
+    "--clinical",
+    type=TABLE,
+    required=True,
+    metavar="TABLE.xlsx",
+    help="the table, as published",
+)
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="folder of the manifest and its images")
 @without_quarantined
 @cores
 def public_ingest_command(

@@ -12,7 +12,6 @@ import click
 from rps_utils.cli.options import (
     AT_LEAST_ONE,
     DEFAULT_MANIFEST,
-    FILE,
     ROOT,
     Command,
     Group,
@@ -21,27 +20,28 @@ from rps_utils.cli.options import (
     cores,
     variants,
 )
+from rps_utils.cli.paths import OUT_FILE, OUT_FOLDER
 
 if TYPE_CHECKING:
     import pandas as pd
 
-out = click.option("--out", type=FILE, required=True, metavar="FILE.csv", help="a finished part is kept")
+out = click.option("--out", type=OUT_FILE, required=True, metavar="FILE.csv", help="a finished part is kept")
 
 
 def pool(name: str) -> Callable[[Any], Any]:
     """Make the option ``--pool`` with its default folder."""
     folder = ROOT / "data" / "study" / name
-    return click.option("--pool", type=FILE, default=folder, metavar="DIR", help="synthetic patients, kept for later")
+    return click.option("--pool", type=OUT_FOLDER, default=folder, metavar="DIR", help="synthetic patients, kept")
 
 
 @click.command("phantom", cls=Command)
-@click.argument("folder", type=FILE, metavar="DIR")
+@click.argument("folder", type=OUT_FOLDER, metavar="DIR")
 @click.option("--patients", type=click.IntRange(min=4), default=115, help="in training and validation together")
 @click.option("--seed", type=click.IntRange(min=0), default=2026, help="of covariates and images")
 @click.option("--variant", type=LazyChoice(variants), default="full", help="what the hazard depends on")
 @click.option("--deaths", is_flag=True, help="tell death without local recurrence apart, as event 2")
-@click.option("--manifest", type=FILE, metavar="FILE", help="write the manifest here as well, paths relative")
-@click.option("--dicom", type=FILE, metavar="DIR", help="write it here as DICOM, SEG and RTSTRUCT as well")
+@click.option("--manifest", type=OUT_FILE, metavar="FILE", help="write the manifest here as well, paths relative")
+@click.option("--dicom", type=OUT_FOLDER, metavar="DIR", help="write it here as DICOM, SEG and RTSTRUCT as well")
 @cores
 def phantom_command(
     folder: Path,
@@ -118,6 +118,9 @@ def replicates_command(
     """Run the models on many cohorts drawn from one pool."""
     from rps_utils.study import StudySettings, make_pool, run_study
 
+    needed = settings["patients"] + max(settings["patients"], settings["reserve"])
+    if pool_patients < needed:
+        raise click.UsageError(f"--pool-patients {pool_patients}: at least {needed} for these --patients and --reserve")
     people = make_pool(pool, pool_patients, n_jobs=cores, progress=print)
     run_study(out, people, variant, count, StudySettings(**settings), cores, print)
     click.echo(f"synthetic replicates: {out}")
@@ -163,6 +166,8 @@ def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, 
     """Ask what each choice in the recipe of the networks is worth."""
     from rps_utils.recipes import LEVERS, run_levers
 
+    if cohorts[0] >= cohorts[1]:
+        raise click.UsageError(f"--cohorts {cohorts[0]} {cohorts[1]}: FIRST must lie below END")
     run_levers(out, pool, lever or list(LEVERS), range(*cohorts), cores, print)
     click.echo(f"synthetic tuning cohorts: {out}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from rps_utils.cli.paths import refuse_overwriting
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
@@ -22,13 +25,24 @@ class Several(click.Option):
         super().__init__(*args, multiple=True, **settings)
 
 
+def debug_option() -> click.Option:
+    """Make ``--debug``, which every command has; `main` looks for it."""
+    return click.Option(["--debug"], is_flag=True, expose_value=False, help="show where an error came from")
+
+
 class Command(click.Command):
-    """A command that knows options of the kind `Several`."""
+    """A command that knows options of the kind `Several` and ``--debug``, and overwrites none of its inputs."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params.append(debug_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the name of such an option before each of its values, and parse as usual."""
         names = {name for option in self.params if isinstance(option, Several) for name in option.opts}
-        return super().parse_args(ctx, repeat_names(args, names))
+        left = super().parse_args(ctx, repeat_names(args, names))
+        refuse_overwriting(ctx.params, self)
+        return left
 
 
 def repeat_names(arguments: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -58,6 +72,10 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params.append(debug_option())
+
 
 class LazyChoice(click.Choice):
     """One of some names which are looked up when they are needed, so that ``rps --help`` loads nothing heavy."""
@@ -86,7 +104,22 @@ def profiles() -> list[str]:
     return sorted(PROFILES)
 
 
-FILE = click.Path(path_type=Path)
+class PositiveNumber(click.FloatRange):
+    """A number above 0 that is finite."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as wrong use."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a number above 0", param, ctx)
+        return number
+
+
+POSITIVE = PositiveNumber()
+RUN = click.Path(path_type=Path)  # the commands say themselves what a folder lacks to be a run
 AT_LEAST_ONE = click.IntRange(min=1)
 
 cores = click.option("--cores", type=AT_LEAST_ONE, default=CORES, help="processes that work side by side")

@@ -11,7 +11,8 @@ import click
 from rps_utils.cli.lab import make_default_cohort
 from rps_utils.cli.options import (
     DEFAULT_MANIFEST,
-    FILE,
+    POSITIVE,
+    RUN,
     Command,
     LazyChoice,
     Several,
@@ -19,39 +20,42 @@ from rps_utils.cli.options import (
     cores,
     profiles,
 )
+from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile
 
 
 @click.command("run", cls=Command)
-@click.option("--manifest", type=FILE, default=DEFAULT_MANIFEST, help="one row a patient")
-@click.option("--out", type=FILE, default=Path("runs/default"), metavar="RUN", help="run folder")
+@click.option("--manifest", type=MANIFEST, default=DEFAULT_MANIFEST, help="one row a patient")
+@click.option("--out", type=OUT_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
 @cores
 def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
     """Run the notebooks on a cohort."""
-    from rps_utils.manifest import check_manifest, format_problems, lacking_columns
-    from rps_utils.runs.steps import STEPS
-    from rps_utils.runs.chain import is_up_to_date, manifest_files
+    from rps_utils.manifest import check_manifest, format_problems, lacking_columns, read_cells
+    from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
+    from rps_utils.runs.parameters import chosen_value
+    from rps_utils.runs.steps import read_steps
 
-    parameters = _choose(STEPS, profile, asked, {"manifest": str(manifest.resolve())})
-    if manifest.resolve() == DEFAULT_MANIFEST:
-        parameters["01_ingest"]["manifest"] = str(make_default_cohort(cores))
-    manifest = Path(parameters["01_ingest"]["manifest"])
-    problems = lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
-    if not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
-        planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
-        problems += check_manifest(manifest, n_jobs=cores, **planned)
+    steps, manifest = read_steps(), manifest.resolve()
+    if manifest == DEFAULT_MANIFEST:
+        manifest = make_default_cohort(cores)
+    parameters = _choose(steps, profile, asked, {"manifest": str(manifest)})
+    _, problems = read_cells(manifest)
+    problems = problems or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
+    if not problems and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
+        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
+        problems = check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
         return 1
-    return _bring_up_to_date(out, STEPS, parameters, cores)
+    return _bring_up_to_date(out, steps, parameters, cores)
 
 
 @click.command("evaluate", cls=Command)
-@click.argument("scores", type=FILE, metavar="SCORES.csv")
-@click.option("--out", type=FILE, required=True, metavar="DIR", help="run folder")
-@click.option("--landmarks", cls=Several, type=float, default=(12, 36, 60), help="in the unit of the times")
-@click.option("--tau", type=float, help="truncation time of Uno's C (default: last landmark)")
+@click.argument("scores", type=InputFile("a table of scores, CSV"), metavar="SCORES.csv")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="run folder")
+@click.option("--landmarks", cls=Several, type=POSITIVE, default=(12, 36, 60), help="in the unit of the times")
+@click.option("--tau", type=POSITIVE, help="truncation time of Uno's C (default: last landmark)")
 @asked
 @cores
 def evaluate_command(
@@ -59,22 +63,25 @@ def evaluate_command(
 ) -> int:
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
-    from rps_utils.runs.steps import EVALUATION
+    from rps_utils.locks import own_folder
+    from rps_utils.runs.steps import part_of, read_steps
     from rps_utils.scores import read_scores
 
     table = read_scores(scores)
-    times = [int(t) if t == int(t) else t for t in landmarks]
-    parameters = _choose(EVALUATION, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
+    times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]
+    steps = part_of(read_steps(), "evaluation")
+    parameters = _choose(steps, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
     kept = out / "scores.csv"
-    if not kept.is_file() or not table.equals(read_scores(kept)):
-        write_csv(table, kept)
-    return _bring_up_to_date(out, EVALUATION, parameters, cores)
+    with own_folder(out):
+        if not kept.is_file() or not table.equals(read_scores(kept)):
+            write_csv(table, kept)
+        return _bring_up_to_date(out, steps, parameters, cores)
 
 
 @click.command("predict", cls=Command)
-@click.argument("run", type=FILE, metavar="RUN")
-@click.option("--manifest", type=FILE, required=True, help="new patients; outcomes may be absent")
-@click.option("--out", type=FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
+@click.argument("run", type=RUN, metavar="RUN")
+@click.option("--manifest", type=MANIFEST, required=True, help="new patients; outcomes may be absent")
+@click.option("--out", type=OUT_FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
     """Score new patients with a finished run, refitting nothing."""
@@ -89,7 +96,7 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
 
 
 @click.command("audit", cls=Command)
-@click.argument("run", type=FILE, metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 def audit_command(run: Path) -> int:
     """Look for anything that judged a patient it had seen.
 
@@ -111,7 +118,7 @@ def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Map
     from rps_utils.runs.parameters import choose_parameters, parse_parameter
 
     wanted = dict(parse_parameter(text) for text in asked)
-    return choose_parameters([step.name for step in steps], profile, {**wanted, **fixed})
+    return choose_parameters(steps, profile, {**wanted, **fixed})
 
 
 def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:

@@ -1,0 +1,144 @@
+"""Paths on the command line, looked at before any work: what is read is there, what is written can be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rps_utils.cli.errors import explain_os_error
+
+ROOM = 2**20  # bytes; less than this is no room
+
+
+class Refused(click.ClickException):
+    """What was given to read is not there, or not what it should be. Exit status 1, as for all problems found."""
+
+    def show(self, file: Any = None) -> None:
+        """Say so in one line."""
+        click.echo(f"rps: {self.message}", file=file, err=True)
+
+
+class InputFile(click.ParamType):
+    """A file to read."""
+
+    name = "file"
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or raise `Refused`."""
+        path = Path(value)
+        _refuse_unreadable(path, f"give the path of {self.what}")
+        if path.is_dir():
+            raise Refused(f"{path} is a folder: give the path of {self.what}")
+        if not path.is_file():
+            raise Refused(f"{path} is no ordinary file: give the path of {self.what}")
+        return path
+
+
+class InputFolder(click.ParamType):
+    """A folder to read, which may have to hold a certain file."""
+
+    name = "directory"
+
+    def __init__(self, what: str, holding: str = "") -> None:
+        self.what, self.holding = what, holding
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or raise `Refused`."""
+        path = Path(value)
+        if self.holding and not (path / self.holding).exists():
+            raise Refused(f"{path} holds no {self.holding}: give the path of {self.what}")
+        _refuse_unreadable(path, f"give the path of {self.what}")
+        if not path.is_dir():
+            raise Refused(f"{path} is no folder: give the path of {self.what}")
+        return path
+
+
+def _refuse_unreadable(path: Path, remedy: str) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        is_link = path.is_symlink()
+        raise Refused(f"{path} {'is a link to nothing' if is_link else 'does not exist'}: {remedy}") from None
+    except OSError as error:
+        raise Refused(explain_os_error(error)) from None
+    if not os.access(path, os.R_OK):
+        raise Refused(f"{path} may not be read: ask for the permission, or {remedy}")
+
+
+class OutFolder(click.ParamType):
+    """A folder to write into; it need not exist."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or fail as wrong use."""
+        if not str(value):
+            self.fail("it is empty: give the path of a folder", param, ctx)
+        if fault := folder_fault(Path(value)):
+            self.fail(fault, param, ctx)
+        return Path(value)
+
+
+class OutFile(click.ParamType):
+    """A file to write; neither it nor its folder need exist."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or fail as wrong use."""
+        path = Path(value)
+        if not path.name or path.is_dir():
+            self.fail(f"{path} is a folder: give the path of a file", param, ctx)
+        if fault := folder_fault(path.parent) or _name_fault(path):
+            self.fail(fault, param, ctx)
+        return path
+
+
+def folder_fault(folder: Path) -> str:
+    """Say why nothing can be written into a folder that may not be there yet; empty where it can."""
+    if fault := _name_fault(folder):
+        return fault
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        kind = "a link to nothing" if nearest.is_symlink() and not nearest.exists() else "a file"
+        return f"{nearest} is {kind}, and in the way: choose another place"
+    try:
+        # The only test that is right on every file system, and for every user.
+        with tempfile.TemporaryFile(dir=nearest):
+            free = shutil.disk_usage(nearest).free
+    except OSError as error:
+        return explain_os_error(OSError(error.errno, error.strerror, str(nearest)))
+    return "" if free >= ROOM else f"{nearest}: no room left: make room, or choose another place"
+
+
+def _name_fault(path: Path) -> str:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return explain_os_error(error)
+    return ""
+
+
+def refuse_overwriting(params: dict[str, Any], command: click.Command) -> None:
+    """Raise a usage error where an output is the file that an input is read from."""
+    kinds = {option.name: option for option in command.params}
+    given = [(kinds[n], Path(v).resolve()) for n, v in params.items() if n in kinds and isinstance(v, Path)]
+    read = {path: option for option, path in given if isinstance(option.type, InputFile)}
+    for option, path in given:
+        if isinstance(option.type, OutFile) and path in read:
+            one, other = option.human_readable_name, read[path].human_readable_name
+            raise click.UsageError(f"{path} is given twice, as {one} to write and {other} to read")
+
+
+OUT_FOLDER, OUT_FILE = OutFolder(), OutFile()
+MANIFEST = InputFile("a local CSV file, one row a patient")
