@@ -52,9 +52,11 @@ reproduce: install ## run the whole study at the paper's size (115 synthetic pat
 
 test: lint types unit chain ## all of the next four
 
-lint: install ## style and format of code and notebooks
+lint: install ## style, format and spelling; notebooks without outputs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 types: install ## mypy on the package
 	$(BIN)/mypy
