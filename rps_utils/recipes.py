@@ -459,11 +459,9 @@ def measure_lever(pools: Mapping[PatchSettings, Pool], lever: str, cohort: int) 
     return [{"lever": lever, "cohort": cohort, **judged, "seconds": round(time.process_time() - begin, 2)}]
 
 
-def tuning_pool(
-    folder: str | Path, cut: PatchSettings = PATCHES, n_jobs: int = 1, progress: Callable[[str], Any] | None = None
-) -> Pool:
+def tuning_pool(folder: str | Path, cut: PatchSettings = PATCHES, n_jobs: int = 1) -> Pool:
     """Render the tuning pool, or read it; other patches than the usual ones are cut in a second rendering."""
-    pool = make_pool(folder, TUNING_PATIENTS, TUNING_SEED, n_jobs, progress)
+    pool = make_pool(folder, TUNING_PATIENTS, TUNING_SEED, n_jobs)
     if cut == PATCHES:
         return pool
     ids, path = list(pool.patients["patient_id"]), Path(folder) / f"{cut.size}_{cut.spacing_mm or 'scaled'}.npz"
@@ -485,7 +483,6 @@ def run_levers(
     levers: Sequence[str] = tuple(LEVERS),
     cohorts: Sequence[int] = range(8),
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring the table of `measure_lever` up to date, cohort by cohort.
 
@@ -498,7 +495,7 @@ def run_levers(
     levers : sequence of str
         Names in `LEVERS`.
     cohorts : sequence of int
-    n_jobs, progress
+    n_jobs
         See `study.grow_table`.
 
     Raises
@@ -509,9 +506,9 @@ def run_levers(
     unknown = set(levers) - set(LEVERS)
     if unknown:
         raise ValueError(f"unknown lever {', '.join(sorted(unknown))}; allowed: {', '.join(LEVERS)}")
-    pools = {cut: tuning_pool(folder, cut, n_jobs, progress) for cut in {LEVERS[name].cut for name in levers}}
+    pools = {cut: tuning_pool(folder, cut, n_jobs) for cut in {LEVERS[name].cut for name in levers}}
     wanted = [(lever, cohort) for cohort in cohorts for lever in levers]
-    return grow_table(out, LEVER_COLUMNS, LEVER_COLUMNS[:2], wanted, partial(measure_lever, pools), n_jobs, progress)
+    return grow_table(out, LEVER_COLUMNS, LEVER_COLUMNS[:2], wanted, partial(measure_lever, pools), n_jobs)
 
 
 # ---------------------------------------------------------------- the score beside its rivals and the truth
@@ -600,11 +597,10 @@ def run_scores(
     variants: Sequence[str],
     count: int,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
     wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
-    return grow_table(out, SCORE_COLUMNS, SCORE_COLUMNS[:2], wanted, partial(measure_scores, pool), n_jobs, progress)
+    return grow_table(out, SCORE_COLUMNS, SCORE_COLUMNS[:2], wanted, partial(measure_scores, pool), n_jobs)
 
 
 # ---------------------------------------------------------------- what the tables say
