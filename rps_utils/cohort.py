@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import ArrayLike
 
 from rps_utils.curves import median_survival
@@ -26,6 +26,7 @@ from rps_utils.images import (
     write_volume,
 )
 from rps_utils.manifest import FILES, HASHES, LEAST_GROUPS, SPLITS, clinical_columns
+from rps_utils.progress import in_parallel
 from rps_utils.scores import DIED, by_cause
 
 # ---------------------------------------------------------------- who learns, who is tested
@@ -349,7 +350,6 @@ def prepare_cohort(
     *,
     margin_mm: float,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Store the crops of all patients.
 
@@ -363,8 +363,6 @@ def prepare_cohort(
         See `prepare_patient`.
     n_jobs : int
         Processes.
-    progress : callable, optional
-        Called with a line of text after every ten patients.
 
     Returns
     -------
@@ -376,9 +374,4 @@ def prepare_cohort(
         delayed(prepare_patient)(row.patient_id, root / row.image, root / row.mask, crops, spacing, margin_mm)
         for row in manifest.itertuples()
     )
-    facts = []
-    for row in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        facts.append(row)
-        if progress and (len(facts) % 10 == 0 or len(facts) == len(manifest)):
-            progress(f"{len(facts)} of {len(manifest)} patients prepared")
-    return pd.DataFrame(facts)
+    return pd.DataFrame(in_parallel(jobs, n_jobs, "patients prepared"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from joblib import Parallel, delayed
+from joblib import delayed
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 from sksurv.util import Surv
 
@@ -25,6 +25,7 @@ from rps_utils.cohort import stratified_folds
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.harmonise import Harmonisation, learn_harmonisation
 from rps_utils.images import Volume, crop_paths, load_pair, to_itk
+from rps_utils.progress import in_parallel
 
 IMAGE_TYPES = ("original", "log", "wavelet")
 # How far a single value may lie from the training mean, in SD: one odd scan must not decide a score.
@@ -177,7 +178,6 @@ def extract_cohort(
     settings: ExtractionSettings,
     store: str | Path,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Compute the features of many patients; what is already in the store is not computed again.
 
@@ -188,8 +188,6 @@ def extract_cohort(
     patient_ids : sequence of str
     n_jobs : int
         Processes.
-    progress : callable, optional
-        Called with a line of text after every ten patients.
 
     Returns
     -------
@@ -202,11 +200,7 @@ def extract_cohort(
         After all others are done: one line for each patient that failed, with the reason.
     """
     jobs = (delayed(_extract_or_reason)(crops, patient, settings, store) for patient in patient_ids)
-    results: dict[str, dict | str] = {}
-    for patient, result in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
-        results[patient] = result
-        if progress and (len(results) % 10 == 0 or len(results) == len(patient_ids)):
-            progress(f"{len(results)} of {len(patient_ids)} patients have their features")
+    results: dict[str, dict | str] = dict(in_parallel(jobs, n_jobs, "patients have their features", ordered=False))
     failed = [f"{patient}: {results[patient]}" for patient in patient_ids if isinstance(results[patient], str)]
     if failed:
         raise ExtractionError(f"no features for {len(failed)} of {len(results)} patients\n" + "\n".join(failed))

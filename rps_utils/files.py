@@ -86,7 +86,8 @@ def reading(path: str | Path, kind: str, also: tuple[type[Exception], ...] = ())
         yield
     except (*UNREADABLE, *also) as error:
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: not readable as {kind}: damaged or of another kind ({cause})") from error
+        name = str(path).replace("\n", "\\n")
+        raise ValueError(f"{name}: not readable as {kind}: damaged or of another kind ({cause})") from error
 
 
 def read_csv(path: str | Path, **text_columns: type) -> pd.DataFrame:

@@ -21,7 +21,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +29,7 @@ from scipy import ndimage
 
 from rps_utils.files import whole_file
 from rps_utils.images import Volume, apply_window, clip_hu, load_pair, load_volume
+from rps_utils.progress import in_parallel
 
 AIR_HU = -1000.0
 BODY_HU = -500.0
@@ -278,7 +278,6 @@ def make_patches(
     path: str | Path,
     settings: PatchSettings | None = None,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> Path:
     """Cut the patches of a cohort and write them to one file, whole or not at all.
 
@@ -292,16 +291,10 @@ def make_patches(
     settings : PatchSettings, optional
     n_jobs : int
         Processes; a patient takes about 0.1 s once the files are read.
-    progress : callable, optional
-        Called with a line of text after every ten patients.
     """
     settings = settings or PatchSettings()
     jobs = (delayed(_read_and_cut)(row.image, row.mask, settings) for row in images.itertuples())
-    patches = []
-    for patch in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        patches.append(patch)
-        if progress and (len(patches) % 10 == 0 or len(patches) == len(images)):
-            progress(f"{len(patches)} of {len(images)} patches cut")
+    patches = list(in_parallel(jobs, n_jobs, "patches cut"))
     return write_patches(images["patient_id"], np.stack(patches), settings, path)
 
 

@@ -8,18 +8,18 @@ no model can do better than it, except by chance. In the variant without any sig
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from rps_utils.files import file_sha256, whole_file, write_csv
 from rps_utils.phantom_ct import render_with_reference
 from rps_utils.phantom_patients import draw_patients, image_causes
+from rps_utils.progress import in_parallel
 
 MANIFEST_COLUMNS = (
     *("patient_id", "image", "mask", "reference_map", "split", "time_months", "event"),
@@ -42,7 +42,6 @@ def write_cohort(
     endpoint: str = "lr",
     visit_grid: bool = True,
     missing: bool = False,
-    progress: Callable[[str], Any] | None = None,
 ) -> Path:
     """Write a synthetic cohort: images, masks, manifest and truth.
 
@@ -57,8 +56,6 @@ def write_cohort(
         Processes that render side by side.
     training_share : float
         Share of patients in the training split, drawn within events and non-events. 115 give 86 and 29.
-    progress : callable, optional
-        Called with a line of text after every ten patients.
 
     Returns
     -------
@@ -77,7 +74,7 @@ def write_cohort(
     cohort.insert(0, "patient_id", patient_names(patients))
     causes = image_causes(cohort, seed, variant)
     keep_one_cohort(folder, truth_table(cohort, causes))
-    write_images(folder, cohort["patient_id"], causes, n_jobs, progress)
+    write_images(folder, cohort["patient_id"], causes, n_jobs)
     manifest = manifest_table(folder, cohort.assign(split=draw_split(cohort["event"], seed, training_share)))
     return write_csv(manifest, folder / "data_manifest.csv")
 
@@ -119,7 +116,6 @@ def write_images(
     names: pd.Series,
     causes: pd.DataFrame,
     n_jobs: int,
-    progress: Callable[[str], Any] | None,
 ) -> None:
     """Render every patient of whom a file is not there yet; each file appears whole."""
     rows = causes.to_dict("records")
@@ -128,11 +124,8 @@ def write_images(
         for name, row in zip(names, rows, strict=True)
         if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in IMAGES.values())
     ]
-    finished = len(names) - len(jobs)
-    for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
-        finished += 1
-        if progress and (finished % 10 == 0 or finished == len(names)):
-            progress(f"{finished} of {len(names)} synthetic patients rendered")
+    for _ in in_parallel(jobs, n_jobs, "synthetic patients", ordered=False, before=len(names) - len(jobs)):
+        pass
 
 
 def write_patient(folder: Path, name: str, latents: Mapping) -> None:

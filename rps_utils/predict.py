@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -393,7 +393,6 @@ def predict(
     manifest: str | Path,
     out: str | Path,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] = print,
 ) -> pd.DataFrame:
     """Score new patients with a finished run and write the table.
 
@@ -408,8 +407,6 @@ def predict(
         not measure features again; they show patients.
     n_jobs : int
         Processes.
-    progress : callable
-        Called with lines of text.
 
     Returns
     -------
@@ -428,13 +425,11 @@ def predict(
     out, root = Path(out), Path(manifest).resolve().parent
     work, patients = out.parent / f"{out.stem}_images", pd.Index(table["patient_id"])
     placed = files.assign(image=[root / f for f in files["image"]], mask=[root / f for f in files["mask"]])
-    make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs, progress)
+    make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs)
     patches, settings = read_patches(work / "patches.npz", patients)
     refuse_training_patients(frozen, patches, patients)
-    facts = prepare_cohort(
-        files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs, progress=progress
-    )
-    features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs, progress)
+    facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs)
+    features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs)
     networks = network_scores(run, patches, settings, patients)
     rows = score_table(frozen, table, networks, features.set_index("patient_id"))
     rows = with_doubt(frozen, rows, networks, unlike.summarise(patches, settings, facts))

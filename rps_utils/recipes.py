@@ -463,11 +463,9 @@ def measure_lever(pools: Mapping[PatchSettings, Pool], lever: str, cohort: int) 
     return [{"lever": lever, "cohort": cohort, **judged, "seconds": round(time.process_time() - begin, 2)}]
 
 
-def tuning_pool(
-    folder: str | Path, cut: PatchSettings = PATCHES, n_jobs: int = 1, progress: Callable[[str], Any] | None = None
-) -> Pool:
+def tuning_pool(folder: str | Path, cut: PatchSettings = PATCHES, n_jobs: int = 1) -> Pool:
     """Render the tuning pool, or read it; other patches than the usual ones are cut in a second rendering."""
-    pool = make_pool(folder, TUNING_PATIENTS, seed=TUNING_SEED, n_jobs=n_jobs, progress=progress)
+    pool = make_pool(folder, TUNING_PATIENTS, seed=TUNING_SEED, n_jobs=n_jobs)
     if cut == PATCHES:
         return pool
     ids, path = list(pool.patients["patient_id"]), Path(folder) / f"{cut.size}_{cut.spacing_mm or 'scaled'}.npz"
@@ -489,7 +487,6 @@ def run_levers(
     levers: Sequence[str] = tuple(LEVERS),
     cohorts: Sequence[int] = range(8),
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring the table of `measure_lever` up to date, cohort by cohort.
 
@@ -502,7 +499,7 @@ def run_levers(
     levers : sequence of str
         Names in `LEVERS`.
     cohorts : sequence of int
-    n_jobs, progress
+    n_jobs
         See `study.grow_table`.
 
     Raises
@@ -513,7 +510,7 @@ def run_levers(
     unknown = set(levers) - set(LEVERS)
     if unknown:
         raise ValueError(f"unknown lever {', '.join(sorted(unknown))}; allowed: {', '.join(LEVERS)}")
-    pools = {cut: tuning_pool(folder, cut, n_jobs, progress) for cut in {LEVERS[name].cut for name in levers}}
+    pools = {cut: tuning_pool(folder, cut, n_jobs) for cut in {LEVERS[name].cut for name in levers}}
     wanted = [(lever, cohort) for cohort in cohorts for lever in levers]
     return grow_table(
         out,
@@ -522,7 +519,6 @@ def run_levers(
         wanted=wanted,
         work=partial(measure_lever, pools),
         n_jobs=n_jobs,
-        progress=progress,
     )
 
 
@@ -612,7 +608,6 @@ def run_scores(
     variants: Sequence[str],
     count: int,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
     wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
@@ -623,7 +618,6 @@ def run_scores(
         wanted=wanted,
         work=partial(measure_scores, pool),
         n_jobs=n_jobs,
-        progress=progress,
     )
 
 

@@ -171,7 +171,6 @@ def run_shortcut(
     count: int,
     settings: StudySettings = SHORTCUT,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring a table of shortcut replicates up to date and return it; finished replicates are kept.
 
@@ -186,16 +185,12 @@ def run_shortcut(
     settings : StudySettings
     n_jobs : int
         Processes, one thread each.
-    progress : callable, optional
-        Called with a line of text after each block of replicates.
     """
     if not pool.patients["patient_id"].equals(smooth.patients["patient_id"]):
         raise ValueError("the two pools hold different patients: render both with the same number and seed")
     wanted = [(number, *settings.identity()) for number in range(count)]
     work = partial(_measure_one, pool, smooth, settings)
-    return grow_table(
-        out, columns=COLUMNS, keys=["replicate", *SETTINGS], wanted=wanted, work=work, n_jobs=n_jobs, progress=progress
-    )
+    return grow_table(out, columns=COLUMNS, keys=["replicate", *SETTINGS], wanted=wanted, work=work, n_jobs=n_jobs)
 
 
 def _measure_one(pool: Pool, smooth: Pool, settings: StudySettings, number: int, *_: int) -> Rows:

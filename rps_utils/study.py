@@ -44,6 +44,7 @@ from rps_utils.patches import PatchSettings, make_patch
 from rps_utils.phantom import draw_split
 from rps_utils.phantom_ct import render_patient
 from rps_utils.phantom_patients import VARIANTS, draw_outcome, draw_patients, image_causes, log_hazard, uniform_streams
+from rps_utils.progress import in_parallel
 
 POOL_SEED, POOL_PATIENTS = 770_001, 600
 POWER_PATIENTS, CALIBRATED_ON = 20_000, 4000  # many against a validation set; enough to fix C to .01
@@ -98,7 +99,6 @@ def make_pool(
     *,
     seed: int = POOL_SEED,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
     smoothing_mm: float = 0.0,
 ) -> Pool:
     """Render a pool of synthetic patients, or read what of it is there.
@@ -113,8 +113,6 @@ def make_pool(
         Of covariates, latents and images; no other cohort of the project uses the default.
     n_jobs : int
         Processes; a patient takes about a second.
-    progress : callable, optional
-        Called with a line of text after every 50 patients.
     smoothing_mm : float
         SD of a Gaussian that blurs each CT before anything is read of it: brings scans of several scanners nearer
         to one resolution and one noise. Such a pool needs a folder of its own.
@@ -125,13 +123,8 @@ def make_pool(
         delayed(render_or_read)(row, Path(folder) / f"{name}.npz", smoothing_mm)
         for name, row in zip(people["patient_id"], image_causes(people, seed).to_dict("records"), strict=True)
     )
-    patches, features = [], []
-    for patch, values in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        patches.append(patch)
-        features.append(values)
-        if progress and (len(patches) % 50 == 0 or len(patches) == patients):
-            progress(f"{len(patches)} of {patients} synthetic patients in the pool")
-    table = pd.DataFrame(features, index=pd.Index(people["patient_id"]))
+    patches, features = zip(*in_parallel(jobs, n_jobs, "synthetic patients in the pool"), strict=True)
+    table = pd.DataFrame(list(features), index=pd.Index(people["patient_id"]))
     return Pool(people.drop(columns=["eta", "time_months", "event"]), np.stack(patches), table)
 
 
@@ -473,7 +466,6 @@ def run_study(
     count: int,
     settings: StudySettings | None = None,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring a table of replicates up to date and return it.
 
@@ -488,8 +480,6 @@ def run_study(
     settings : StudySettings, optional
     n_jobs : int
         Processes, one thread each.
-    progress : callable, optional
-        Called with a line of text after each block of replicates.
 
     Returns
     -------
@@ -506,7 +496,6 @@ def run_study(
         wanted=wanted,
         work=work,
         n_jobs=n_jobs,
-        progress=progress,
     )
 
 
@@ -522,7 +511,6 @@ def grow_table(
     wanted: Sequence[tuple[Hashable, ...]],
     work: Callable[..., Rows],
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
 ) -> pd.DataFrame:
     """Bring a table up to date, and write it after each piece of work, so that a stopped one goes on.
 
@@ -540,20 +528,16 @@ def grow_table(
         Gets the values of the keys, returns the rows of that piece.
     n_jobs : int
         Processes, one thread each.
-    progress : callable, optional
-        Called with a line of text after each piece.
     """
     table = read_replicates(out) if Path(out).is_file() else pd.DataFrame(columns=list(columns))
     there = set(table[list(keys)].itertuples(index=False, name=None))
     missing = [values for values in wanted if values not in there]
     with parallel_config("loky", inner_max_num_threads=1):
-        pieces = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(work)(*v) for v in missing)
-        for done, rows in enumerate(pieces, start=1):
+        jobs = (delayed(work)(*values) for values in missing)
+        for rows in in_parallel(jobs, n_jobs, f"parts of {Path(out).name}", ordered=False):
             table = pd.DataFrame([*table.to_dict("records"), *rows], columns=list(columns))
             table = table.sort_values(list(keys), kind="stable", ignore_index=True)
             write_csv(table, out)
-            if progress:
-                progress(f"{done} of {len(missing)}: " + ", ".join(str(rows[0][key]) for key in keys))
     return table
 
 
@@ -662,11 +646,11 @@ PLANS = (
 )
 
 
-def make_results(folder: str | Path, pool_folder: str | Path, n_jobs: int = 1, progress: Any = None) -> None:
+def make_results(folder: str | Path, pool_folder: str | Path, n_jobs: int = 1) -> None:
     """Bring all tables of the study in a folder up to date: hours from nothing, see `PLANS`."""
-    pool = make_pool(pool_folder, n_jobs=n_jobs, progress=progress)
+    pool = make_pool(pool_folder, n_jobs=n_jobs)
     for plan in PLANS:
-        run_study(Path(folder) / f"{plan.file}.csv", pool, plan.variants, plan.count, plan.settings, n_jobs, progress)
+        run_study(Path(folder) / f"{plan.file}.csv", pool, plan.variants, plan.count, plan.settings, n_jobs)
     if not (Path(folder) / "power.csv").is_file():
         write_csv(power_table(n_jobs=n_jobs), Path(folder) / "power.csv")
 

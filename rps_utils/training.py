@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from rps_utils.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patie
 from rps_utils.files import file_sha256, read_json, whole_file, write_json
 from rps_utils.metrics import harrell_c
 from rps_utils.networks import build_network, local_weights
+from rps_utils.progress import in_parallel
 
 # A state is saved no more often than this, and saving takes no larger share of the time than that: it takes
 # milliseconds for the default network and a second or more for the largest.
@@ -400,7 +401,6 @@ def fit_fold_networks(
     settings: TrainingSettings,
     models_dir: str | Path,
     n_jobs: int = 1,
-    progress: Callable[[str], Any] | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> dict[LeftOut, pd.Series]:
     """Train the networks of each left-out set and score every patient.
@@ -424,8 +424,6 @@ def fit_fold_networks(
         them as ``unfinished_DL_...``.
     n_jobs : int
         Processes, one thread each.
-    progress : callable, optional
-        Called with a line of text after each network.
     preprocessing : dict, optional
         How the patches were cut; kept in the cards.
 
@@ -443,13 +441,9 @@ def fit_fold_networks(
         for number in range(settings.seeds_per_fold)
     ]
     raw: dict[LeftOut, dict[str, pd.Series]] = {left_out: {} for left_out in left_out_sets}
-    work = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(train_or_read)(patches, cohort, task) for task in tasks
-    )
-    for done, (task, risk, state) in enumerate(work, start=1):
+    jobs = (delayed(train_or_read)(patches, cohort, task) for task in tasks)
+    for task, risk in in_parallel(jobs, n_jobs, "networks", ordered=False):
         raw[task.left_out][task.path.name] = risk
-        if progress:
-            progress(f"{done} of {len(tasks)} networks: {task.path.stem} {state}")
     ensembles = [learn_ensemble(s, raw[s], learning_patients(cohort, s)) for s in left_out_sets]
     write_json({"ensembles": [asdict(ensemble) for ensemble in ensembles]}, Path(models_dir) / ENSEMBLES)
     return {ensemble.left_out: ensemble.score(raw[ensemble.left_out]) for ensemble in ensembles}
@@ -494,7 +488,7 @@ def _sha256(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tuple[Task, pd.Series, str]:
+def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tuple[Task, pd.Series]:
     """Train the network of a task, or read it if its checkpoint is there; return raw risks.
 
     Returns
@@ -502,23 +496,20 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     task : Task
     risk : Series
         Of every patient, indexed by ``patient_id``.
-    state : str
-        "trained" or "read".
     """
     with one_thread():
         everyone = _read_only_tensor(patches)
-        network, state = read_checkpoint(task.path, task.card), "read"
+        network, losses = read_checkpoint(task.path, task.card), None
         if network is None:
             network, losses = _train(everyone, cohort, task)
-            state = "trained"
         raw = pd.Series(
             predict_risk(network, everyone, task.settings.augmentation.orientations), pd.Index(cohort["patient_id"])
         )
-    if state == "trained":
+    if losses is not None:
         card = {**task.card, "losses": losses, "metrics": card_metrics(raw, cohort, task.left_out)}
         write_checkpoint(network, card, task.path)
         _unfinished(task).path.unlink(missing_ok=True)
-    return task, raw, state
+    return task, raw
 
 
 def _train(everyone: Tensor, cohort: pd.DataFrame, task: Task) -> tuple[nn.Module, list[float]]:

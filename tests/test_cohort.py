@@ -191,9 +191,7 @@ def test_crops_and_facts_of_a_cohort(tmp_path):
         write_volume(Volume(mask, affine), tmp_path / f"{i}_mask.nii.gz")
     rows = pd.DataFrame({"patient_id": ["A", "B"], "image": ["0_ct.nii.gz", "1_ct.nii.gz"]})
     rows["mask"] = rows["image"].str.replace("ct", "mask")
-    seen = []
-    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, margin_mm=15.0, progress=seen.append)
-    assert seen == ["2 of 2 patients prepared"]
+    facts = prepare_cohort(rows, tmp_path, tmp_path / "crops", 3.0, margin_mm=15.0)
     first = facts.iloc[0]
     assert (first["patient_id"], first["side"], first["matrix"]) == ("A", "left", "40 x 32 x 20")
     assert first["volume_ml"] == pytest.approx(8 * 8 * 6 * 0.08, abs=0.05)

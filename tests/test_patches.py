@@ -125,9 +125,7 @@ def test_cohort_is_written_whole_and_read_in_the_order_asked_for(tmp_path):
         for volume, path in zip(volumes, paths, strict=True):
             nib.save(nib.Nifti1Image(volume.values, volume.affine), path)
         rows.append({"patient_id": f"P{number}", "image": paths[0], "mask": paths[1]})
-    said = []
-    path = make_patches(pd.DataFrame(rows), tmp_path / "run" / "patches.npz", progress=said.append)
-    assert said == ["2 of 2 patches cut"]
+    path = make_patches(pd.DataFrame(rows), tmp_path / "run" / "patches.npz")
     patches, settings = read_patches(path, ["P1", "P0"])
     assert settings == PatchSettings()
     assert patches.shape == (2, 5, 24, 24, 24)

@@ -58,7 +58,7 @@ def phantom_command(
     from rps_utils.phantom import write_cohort
 
     endpoint = "competing" if deaths else "lr"
-    written = write_cohort(folder, patients, seed, variant, n_jobs=cores, progress=print, endpoint=endpoint)
+    written = write_cohort(folder, patients, seed, variant, n_jobs=cores, endpoint=endpoint)
     if manifest:
         write_csv(_seen_from(written, manifest.parent), manifest)
     click.echo(f"{patients} synthetic patients: {written}")
@@ -75,7 +75,7 @@ def make_default_cohort(cores: int) -> Path:
 
     listed = read_csv(DEFAULT_MANIFEST)
     if not all((ROOT / name).is_file() for column in IMAGES for name in listed[column]):
-        write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores, progress=print)
+        write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores)
     own = ROOT / "data" / "phantom" / "data_manifest.csv"
     if _seen_from(own, ROOT).equals(listed):
         return DEFAULT_MANIFEST
@@ -121,8 +121,8 @@ def replicates_command(
     needed = settings["patients"] + max(settings["patients"], settings["reserve"])
     if pool_patients < needed:
         raise click.UsageError(f"--pool-patients {pool_patients}: at least {needed} for these --patients and --reserve")
-    people = make_pool(pool, pool_patients, n_jobs=cores, progress=print)
-    run_study(out, people, variant, count, StudySettings(**settings), cores, print)
+    people = make_pool(pool, pool_patients, n_jobs=cores)
+    run_study(out, people, variant, count, StudySettings(**settings), cores)
     click.echo(f"synthetic replicates: {out}")
 
 
@@ -137,9 +137,9 @@ def shortcut_command(count: int, pool_patients: int, pool: Path, out: Path, core
     from rps_utils.shortcut import SMOOTHING_MM, run_shortcut
     from rps_utils.study import make_pool
 
-    people = make_pool(pool, pool_patients, n_jobs=cores, progress=print)
-    smooth = make_pool(f"{pool}_smooth", pool_patients, smoothing_mm=SMOOTHING_MM, n_jobs=cores, progress=print)
-    run_shortcut(out, people, smooth, count, n_jobs=cores, progress=print)
+    people = make_pool(pool, pool_patients, n_jobs=cores)
+    smooth = make_pool(f"{pool}_smooth", pool_patients, smoothing_mm=SMOOTHING_MM, n_jobs=cores)
+    run_shortcut(out, people, smooth, count, n_jobs=cores)
     click.echo(f"synthetic shortcuts: {out}")
 
 
@@ -168,7 +168,7 @@ def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, 
 
     if cohorts[0] >= cohorts[1]:
         raise click.UsageError(f"--cohorts {cohorts[0]} {cohorts[1]}: FIRST must lie below END")
-    run_levers(out, pool, lever or list(LEVERS), range(*cohorts), cores, print)
+    run_levers(out, pool, lever or list(LEVERS), range(*cohorts), cores)
     click.echo(f"synthetic tuning cohorts: {out}")
 
 
@@ -189,6 +189,6 @@ def dl_command(variant: Sequence[str], count: int, pool: Path, out: Path, cores:
     from rps_utils.recipes import run_scores
     from rps_utils.study import make_pool
 
-    people = make_pool(pool, n_jobs=cores, progress=print)
-    run_scores(out, people, variant, count, cores, print)
+    people = make_pool(pool, n_jobs=cores)
+    run_scores(out, people, variant, count, cores)
     click.echo(f"synthetic cohorts: {out}")

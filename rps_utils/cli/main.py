@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command_line(given: list[str]) -> int:
     """Do what is asked, say what went wrong, and return the exit status."""
     try:
-        with rps.make_context("rps", given) as context:
+        with rps.make_context("rps", list(given)) as context:
             status = rps.invoke(context)
         sys.stdout.flush()
         return status or 0

@@ -20,7 +20,8 @@ class Refused(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Say so in one line."""
-        click.echo(f"rps: {self.message}", file=file, err=True)
+        line = self.message.replace("\n", "\\n")  # a file name may hold one
+        click.echo(f"rps: {line}", file=file, err=True)
 
 
 class InputFile(click.ParamType):
@@ -95,10 +96,10 @@ class OutFile(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, or fail as wrong use."""
         path = Path(value)
+        if fault := _name_fault(path) or folder_fault(path.parent):
+            self.fail(fault, param, ctx)
         if not path.name or path.is_dir():
             self.fail(f"{path} is a folder: give the path of a file", param, ctx)
-        if fault := folder_fault(path.parent) or _name_fault(path):
-            self.fail(fault, param, ctx)
         return path
 
 
