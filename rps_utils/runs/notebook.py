@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,24 @@ def do_step(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -
     print(f"{step.name:24s} started: {why[0]}", flush=True)
     record_path(run, step).unlink(missing_ok=True)
     written = run / WORKSHOP / "engine" / f"{step.name}.written"
-    os.environ[WRITTEN] = str(written)
     started = time.time()
-    _work(step, parameters, run, n_jobs)
+    with _listing_files(written):
+        _work(step, parameters, run, n_jobs)
     cost = {"seconds": round(time.time() - started, 1), "peak_mib": _largest_process_mib()}
-    del os.environ[WRITTEN]
     write_json({**cost, "made_from": made_from, "made": _made(step, run, written)}, record_path(run, step))
     return f"done in {cost['seconds']:.0f} s, {cost['peak_mib']} MiB"
+
+
+@contextmanager
+def _listing_files(written: Path) -> Iterator[None]:
+    """Have every file that is finished in the block, in whatever process, entered in a list."""
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_bytes(b"")
+    os.environ[WRITTEN] = str(written)
+    try:
+        yield
+    finally:
+        del os.environ[WRITTEN]
 
 
 def _work(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> None:
@@ -101,7 +113,7 @@ def _made(step: Step, run: Path, written: Path) -> dict[str, str | None]:
     lacking = [path.name for path in matching(run, step.writes) if not path.is_file()]
     if lacking:
         raise RuntimeError(f"it declares to write {', '.join(lacking)}, and did not")
-    listed = [Path(name) for name in written.read_text(encoding="utf-8").splitlines()] if written.is_file() else []
+    listed = [Path(name) for name in written.read_text(encoding="utf-8").splitlines()]
     paths = {*matching(run, step.writes), *(path for path in listed if path.is_relative_to(run) and path.is_file())}
     made: dict[str, str | None] = {relative_name(path, run): file_sha256(path) for path in paths}
     return made | ({f"notebooks/{step.notebook.name}": None} if step.notebook else {})
