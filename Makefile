@@ -33,7 +33,8 @@ $(VENV)/installed: pyproject.toml $(wildcard lock/*.txt) | prerequisites
 	@echo 'installing the locked packages into $(VENV): one to a few minutes'
 	$(LOCKED) --requirement lock/build.txt
 	$(LOCKED) --no-build-isolation --requirement lock/packages.txt
-	@if $(PIP) --dry-run --no-deps --report - $(TORCH) | grep -q '"version": "$(TORCH:torch==%=%)"'; \
+	@build=$$($(PIP) --dry-run --no-deps --report - $(TORCH)) || exit 1; \
+		if [[ $$build == *'"version": "$(patsubst torch==%,%,$(TORCH))"'* ]]; \
 		then set -x; $(LOCKED) --requirement lock/torch.txt; else set -x; $(PIP) $(TORCH); fi
 	$(PIP) --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
