@@ -1,0 +1,1 @@
+"""Volumes as numbers: radiomic features and what they count."""
