@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rps_utils.augmentation import (
+from rps_utils.deep.augmentation import (
     NO_AUGMENTATION,
     Augmentation,
     augment,

@@ -11,8 +11,8 @@ import pytest
 from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
+from rps_utils.evaluation.risk_groups import training_cutoffs
 from rps_utils.files import read_csv, read_json
-from rps_utils.risk_groups import training_cutoffs
 from rps_utils.runs.parameters import PROFILES
 from rps_utils.runs.steps import STEPS
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores

@@ -8,10 +8,10 @@ import sys
 import pandas as pd
 import pytest
 
-from rps_utils.check import IMAGE_FACTS, as_dict, check, write_page
 from rps_utils.cli.main import main
-from rps_utils.faults_manifest import MANIFEST_FAULTS, write_small_manifest
-from rps_utils.manifest import UNDETECTABLE
+from rps_utils.cohort.check import IMAGE_FACTS, as_dict, check, write_page
+from rps_utils.cohort.contract import UNDETECTABLE
+from rps_utils.lab.faults.manifest import MANIFEST_FAULTS, write_small_manifest
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_page_lists_more_faults_than_a_terminal_shows(sound, tmp_path):
 
 
 def found_problem(number):
-    from rps_utils.manifest import Problem
+    from rps_utils.cohort.contract import Problem
 
     return Problem(number, f"P{number}", "age", "a made-up fault", "none", "none")
 
@@ -121,5 +121,6 @@ def test_sound_manifest_has_status_0(sound, capsys):
 
 def test_check_and_its_faults_work_without_the_packages_for_dicom():
     absent = "import sys; sys.modules['pydicom'] = sys.modules['highdicom'] = None"
-    code = f"{absent}; import rps_utils.check, rps_utils.report; from rps_utils.faults_manifest import MANIFEST_FAULTS"
+    modules = "rps_utils.cohort.check, rps_utils.report.page"
+    code = f"{absent}; import {modules}; from rps_utils.lab.faults.manifest import MANIFEST_FAULTS"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,19 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils.cohort import (
-    cohort_flow,
-    draw_folds,
-    draw_split,
-    follow_up,
-    free_margin_mm,
-    prepare_cohort,
-    standardised_difference,
-    stratified_folds,
-    study_table,
-    table_one,
-)
-from rps_utils.images import Volume, crop_paths, load_pair, write_volume
+from rps_utils.cohort.describe import cohort_flow, follow_up, standardised_difference, table_one
+from rps_utils.cohort.splits import draw_folds, draw_split, stratified_folds, study_table
+from rps_utils.imaging.crops import crop_paths, free_margin_mm, prepare_cohort
+from rps_utils.imaging.volumes import Volume, load_pair, write_volume
 
 
 def manifest(patients=115, split=True):

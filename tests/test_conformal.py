@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rps_utils import conformal
+from rps_utils.intervals import conformal
 
 MONTHS = np.linspace(0.01, 60, 1500)  # nobody is followed for longer, so no bound lies beyond
 BASELINE = MONTHS / 30  # cumulative hazard of a patient with log hazard 0

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import controls
-from rps_utils.features import ExtractionSettings, extract
-from rps_utils.images import Volume, crop_paths, load_pair, write_volume
-from rps_utils.patches import PatchSettings, make_patch, tissue_grid
+from rps_utils.imaging.crops import crop_paths
+from rps_utils.imaging.features import ExtractionSettings, extract
+from rps_utils.imaging.patches import PatchSettings, make_patch, tissue_grid
+from rps_utils.imaging.volumes import Volume, load_pair, write_volume
+from rps_utils.learning import controls
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 PLAIN = ExtractionSettings(("original",))

@@ -4,7 +4,7 @@ import pytest
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from rps_utils import cox
+from rps_utils.learning import cox
 
 
 def test_coefficients_and_survival_equal_another_library(cohort):

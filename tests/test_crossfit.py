@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
 
-from rps_utils import crossfit
+from rps_utils.learning import crossfit
 
 
 def seen_by(cohort, ids):

@@ -8,19 +8,19 @@ import pytest
 from pydicom import dcmread
 
 from rps_utils.cli.main import main
-from rps_utils.clinical_table import Mapping, read_clinical, read_mapping
-from rps_utils.dicom import find_series, read_ct, series_faults, to_ras, whole_hu
-from rps_utils.dicom_writer import edit_files, trace_outlines, write_ct, write_seg, write_twin
-from rps_utils.faults import write_small_cohort
-from rps_utils.faults_manifest import small_scan
-from rps_utils.features import ExtractionSettings, extract
+from rps_utils.cohort.manifest import check_manifest
 from rps_utils.files import read_csv
-from rps_utils.images import TEXT_FIELDS, Volume, crop_isotropic, load_pair, load_volume, write_volume
-from rps_utils.ingest import ingest
-from rps_utils.manifest import check_manifest
-from rps_utils.phantom import write_cohort
-from rps_utils.phase import vessel_of
-from rps_utils.segmentations import inside_polygon
+from rps_utils.imaging.crops import crop_isotropic
+from rps_utils.imaging.features import ExtractionSettings, extract
+from rps_utils.imaging.volumes import TEXT_FIELDS, Volume, load_pair, load_volume, write_volume
+from rps_utils.ingest.clinical_table import Mapping, read_clinical, read_mapping
+from rps_utils.ingest.export import ingest
+from rps_utils.ingest.segmentations import inside_polygon, vessel_of
+from rps_utils.ingest.series import find_series, read_ct, series_faults, to_ras, whole_hu
+from rps_utils.lab.faults.export import write_small_cohort
+from rps_utils.lab.faults.manifest import small_scan
+from rps_utils.lab.phantom.cohort import write_cohort
+from rps_utils.lab.phantom.dicom import edit_files, trace_outlines, write_ct, write_seg, write_twin
 
 REALDATA = os.environ.get("RPS_REALDATA", "")
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from rps_utils import explain
-from rps_utils.crossfit import assemble, leave_out_sets
-from rps_utils.networks import build_network
-from rps_utils.patches import CHANNELS, PatchSettings
-from rps_utils.training import TrainingSettings, fit_fold_networks
+from rps_utils.deep import grades, maps
+from rps_utils.deep.folds import fit_fold_networks
+from rps_utils.deep.networks import build_network
+from rps_utils.deep.training import TrainingSettings
+from rps_utils.imaging.patches import CHANNELS, PatchSettings
+from rps_utils.learning.crossfit import assemble, leave_out_sets
 
 SIZE = 16
 SETTINGS = PatchSettings(size=SIZE)
@@ -66,19 +67,19 @@ def trained(tmp_path_factory):
 class TestDeepScore:
     def test_it_is_the_score_of_the_study(self, trained):
         cohort, patches, folder, validation = trained
-        score = explain.read_score(folder)
-        found = pd.Series(explain.score_patches(score, patches), cohort["patient_id"])[validation.index]
+        score = maps.read_score(folder)
+        found = pd.Series(maps.score_patches(score, patches), cohort["patient_id"])[validation.index]
         assert len(score.networks) == 6 and validation.std() > 0.1
         assert np.abs(found - validation).max() < 1e-6
 
     def test_the_members_add_up_to_it(self, trained):
         _, patches, folder, _ = trained
-        score = explain.read_score(folder)
-        parts = sum(explain.score_patches(member, patches[:4]) for member in score.members())
-        assert np.allclose(parts + score.offset, explain.score_patches(score, patches[:4]), atol=1e-5)
+        score = maps.read_score(folder)
+        parts = sum(maps.score_patches(member, patches[:4]) for member in score.members())
+        assert np.allclose(parts + score.offset, maps.score_patches(score, patches[:4]), atol=1e-5)
 
     def test_shuffled_weights_are_the_same_numbers_in_other_places(self):
-        score = explain.DeepScore([Linear()], [1.0])
+        score = maps.DeepScore([Linear()], [1.0])
         other = score.shuffled(1)
         a, b = (s.networks[0].weights.flatten() for s in (score, other))
         assert torch.equal(a.sort().values, b.sort().values) and not torch.equal(a, b)
@@ -86,16 +87,16 @@ class TestDeepScore:
 
     def test_what_is_missing_is_named(self, trained, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"DL_ensembles.json is missing: run notebook 03 first"):
-            explain.read_score(tmp_path)
+            maps.read_score(tmp_path)
         shutil.copy(trained[2] / "DL_ensembles.json", tmp_path)
         with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
-            explain.read_score(tmp_path)
+            maps.read_score(tmp_path)
 
 
 class TestFlatBaseline:
     def test_outline_and_mean_stay_and_nothing_deviates(self):
         patches = toy_patches()
-        flat = explain.flat_baseline(patches, SETTINGS)
+        flat = maps.flat_baseline(patches, SETTINGS)
         tumour, mask, deviation, context, rim = (flat[:, i] for i in range(5))
         assert np.array_equal(mask, patches[:, 1]) and np.array_equal(rim, patches[:, 4]) and not deviation.any()
         assert tumour[0][mask[0] == 1].std() < 1e-6 and context[0][mask[0] == 0].std() < 1e-6
@@ -103,14 +104,14 @@ class TestFlatBaseline:
 
     def test_without_a_mask_it_is_refused(self):
         with pytest.raises(ValueError, match="needs the channel mask"):
-            explain.flat_baseline(np.zeros((1, 1, 16, 16, 16)), PatchSettings(channels=("hu",)))
+            maps.flat_baseline(np.zeros((1, 1, 16, 16, 16)), PatchSettings(channels=("hu",)))
 
 
 class TestIntegratedGradients:
     def test_a_linear_network_gets_its_attribution_where_it_looks(self):
         patches = toy_patches().astype(np.float32)
-        flat, score = explain.flat_baseline(patches, SETTINGS), explain.DeepScore([Linear(2, 3.0)], [0.5])
-        found = explain.integrated_gradients(score, patches, flat, steps=2)
+        flat, score = maps.flat_baseline(patches, SETTINGS), maps.DeepScore([Linear(2, 3.0)], [0.5])
+        found = maps.integrated_gradients(score, patches, flat, steps=2)
         assert np.allclose(found[(slice(None), 2, *PLACE)], 1.5 * patches[(slice(None), 2, *PLACE)], atol=1e-5)
         found[(slice(None), 2, *PLACE)] = 0
         assert not found.any()
@@ -121,22 +122,20 @@ class TestIntegratedGradients:
         network = build_network(name, len(CHANNELS), SIZE)
         if name == "region":  # its last layer begins at zero
             nn.init.normal_(network.head.weight)
-        patches, score = toy_patches(2), explain.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
-        flat = explain.flat_baseline(patches, SETTINGS)
-        gap = explain.completeness_gap(
-            score, patches, flat, explain.integrated_gradients(score, patches, flat, steps=16)
-        )
-        difference = explain.score_patches(score, patches) - explain.score_patches(score, flat)
+        patches, score = toy_patches(2), maps.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
+        flat = maps.flat_baseline(patches, SETTINGS)
+        gap = maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=16))
+        difference = maps.score_patches(score, patches) - maps.score_patches(score, flat)
         assert np.abs(difference).max() > 1e-3
         assert np.abs(gap).max() < 0.03 * np.abs(difference).max()
 
     def test_a_network_of_monai_is_explained_too(self):
         """Its kinks are many and untrained it hardly tells patients apart: the gap is held against all that moves."""
         torch.manual_seed(0)
-        patches, score = toy_patches(1), explain.DeepScore([build_network("resnet10", len(CHANNELS), SIZE)], [1.0])
-        flat = explain.flat_baseline(patches, SETTINGS)
-        found = explain.integrated_gradients(score, patches, flat, steps=40)
-        gap = explain.completeness_gap(score, patches, flat, found)
+        patches, score = toy_patches(1), maps.DeepScore([build_network("resnet10", len(CHANNELS), SIZE)], [1.0])
+        flat = maps.flat_baseline(patches, SETTINGS)
+        found = maps.integrated_gradients(score, patches, flat, steps=40)
+        gap = maps.completeness_gap(score, patches, flat, found)
         assert found.any() and np.abs(gap).max() < 0.02 * np.abs(found).sum()
 
     def test_too_few_steps_are_seen_by_the_gap(self):
@@ -144,12 +143,10 @@ class TestIntegratedGradients:
             def forward(self, patches):
                 return torch.sigmoid(60 * (patches[:, 0].mean(dim=(1, 2, 3)) - 0.4))[:, None]
 
-        patches, score = np.ones((1, 5, SIZE, SIZE, SIZE), np.float32), explain.DeepScore([Step()], [1.0])
+        patches, score = np.ones((1, 5, SIZE, SIZE, SIZE), np.float32), maps.DeepScore([Step()], [1.0])
         flat = np.zeros_like(patches)
         gaps = [
-            explain.completeness_gap(
-                score, patches, flat, explain.integrated_gradients(score, patches, flat, steps=n)
-            ).item()
+            maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=n)).item()
             for n in (2, 200)
         ]
         assert abs(gaps[0]) > 0.5 and abs(gaps[1]) < 0.01
@@ -160,21 +157,21 @@ def test_grad_cam_points_at_the_bright_place():
     nn.init.constant_(network[0].weight, 1.0)
     patch = np.zeros((1, 5, SIZE, SIZE, SIZE), np.float32)
     patch[(0, 0, *PLACE)] = 1.0
-    cam = explain.grad_cam(network, patch)
+    cam = maps.grad_cam(network, patch)
     assert cam.shape == (1, SIZE, SIZE, SIZE)
     assert np.unravel_index(cam[0].argmax(), cam[0].shape) == (4, 9, 5)
     with pytest.raises(ValueError, match="no convolution: Grad-CAM needs one"):
-        explain.grad_cam(Linear(), patch)
+        maps.grad_cam(Linear(), patch)
 
 
 class TestGrades:
     def setup_method(self):
-        self.parts = {name: part[:1] for name, part in explain.regions(toy_patches(), SETTINGS).items()}
+        self.parts = {name: part[:1] for name, part in grades.regions(toy_patches(), SETTINGS).items()}
         self.marked = np.zeros((SIZE,) * 3, np.float32)
         self.marked[5:8, 5:8, 5:8] = 1.0
 
     def grade(self, weight):
-        table = explain.grade_maps(weight[None], ["A"], {1: {"A": self.marked}}, self.parts)
+        table = grades.grade_maps(weight[None], ["A"], {1: {"A": self.marked}}, self.parts)
         assert table["region"].tolist() == ["tumour"]
         return table.iloc[0]
 
@@ -192,7 +189,7 @@ class TestGrades:
     def test_random_maps_point_by_chance(self):
         rng = np.random.default_rng(0)
         hits = [self.grade(rng.normal(size=self.marked.shape)) for _ in range(600)]
-        found = explain.mean_interval([h["pointing"] for h in hits])
+        found = grades.mean_interval([h["pointing"] for h in hits])
         assert found.ci_low < hits[0]["chance"] < found.ci_high
 
     def test_weight_outside_the_region_is_no_merit_and_no_fault(self):
@@ -202,48 +199,48 @@ class TestGrades:
     def test_what_lies_around_the_tumour_is_graded_in_the_margin(self):
         marked = self.parts["margin"][0].copy()
         marked[8:] = 0
-        table = explain.grade_maps(marked[None], ["A"], {1: {"A": marked}}, self.parts)
+        table = grades.grade_maps(marked[None], ["A"], {1: {"A": marked}}, self.parts)
         assert table["region"].item() == "margin" and table["pointing"].item() == 1
 
     def test_the_table_says_how_far_beyond_chance(self):
         maps = np.stack([self.marked, np.ones_like(self.marked)])
         parts = {name: np.concatenate([part, part]) for name, part in self.parts.items()}
-        grades = explain.grade_maps(maps, ["A", "B"], {1: {"A": self.marked, "B": self.marked}}, parts)
-        table = explain.grade_table(grades.assign(map="both")).set_index("grade")
-        assert table.loc["share", "value"] == pytest.approx((1 - grades["chance"][0]) / 2)
+        graded = grades.grade_maps(maps, ["A", "B"], {1: {"A": self.marked, "B": self.marked}}, parts)
+        table = grades.grade_table(graded.assign(map="both")).set_index("grade")
+        assert table.loc["share", "value"] == pytest.approx((1 - graded["chance"][0]) / 2)
         assert (table["patients"] == 2).all() and table.loc["share", "ci_low"] < table.loc["share", "value"]
-        assert explain.grade_table(grades.assign(map="none")[:0]).empty
+        assert grades.grade_table(graded.assign(map="none")[:0]).empty
 
     def test_patients_without_a_reference_are_left_out(self):
-        table = explain.grade_maps(np.zeros((1, SIZE, SIZE, SIZE)), ["B"], {1: {"A": self.marked}}, self.parts)
+        table = grades.grade_maps(np.zeros((1, SIZE, SIZE, SIZE)), ["B"], {1: {"A": self.marked}}, self.parts)
         assert table.empty and "share" in table
 
 
 class TestReplacement:
     def test_deletion_of_a_linear_score_is_the_sum_of_what_was_deleted(self):
         patch = toy_patches(1)[0].astype(np.float32)
-        score, flat = explain.DeepScore([Linear(0)], [1.0]), np.zeros_like(patch)
+        score, flat = maps.DeepScore([Linear(0)], [1.0]), np.zeros_like(patch)
         order, within = np.zeros((SIZE,) * 3), np.zeros((SIZE,) * 3)
         within[PLACE] = 1.0
         order[PLACE] = patch[(0, *PLACE)]
         values = np.sort(patch[(0, *PLACE)].ravel())[::-1]
-        curve = explain.replacement_curve(score, patch, flat, order, within, [0, 10 / 27, 1])
+        curve = grades.replacement_curve(score, patch, flat, order, within, [0, 10 / 27, 1])
         assert np.allclose(curve, [0, -values[:10].sum(), -values.sum()], atol=1e-4)
 
     def test_nothing_outside_the_region_is_replaced(self):
         patch = toy_patches(1)[0].astype(np.float32)
-        score = explain.DeepScore([Linear(0)], [1.0])
-        curve = explain.replacement_curve(score, patch, 0 * patch, patch[0], np.zeros((SIZE,) * 3), [0, 0.5, 1])
+        score = maps.DeepScore([Linear(0)], [1.0])
+        curve = grades.replacement_curve(score, patch, 0 * patch, patch[0], np.zeros((SIZE,) * 3), [0, 0.5, 1])
         assert not curve.any()
 
 
 def test_agreement_of_a_map_with_itself_and_with_its_opposite():
     first, within = np.random.default_rng(0).normal(size=(8, 8, 8)), np.ones((8, 8, 8))
-    assert explain.rank_agreement(first, first**3, within) == pytest.approx(1)
-    assert explain.rank_agreement(first, -first, within) == pytest.approx(-1)
+    assert grades.rank_agreement(first, first**3, within) == pytest.approx(1)
+    assert grades.rank_agreement(first, -first, within) == pytest.approx(-1)
 
 
 def test_a_mean_has_the_t_interval():
-    found = explain.mean_interval([1.0, 2.0, 3.0, np.nan])
+    found = grades.mean_interval([1.0, 2.0, 3.0, np.nan])
     assert found.value == 2 and found.ci_high - 2 == pytest.approx(4.302653 / np.sqrt(3), rel=1e-5)
-    assert explain.mean_interval([1.0]).note == "fewer than 2 patients"
+    assert grades.mean_interval([1.0]).note == "fewer than 2 patients"

@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from rps_utils.faults import FAULTS, findings, plant, write_sound
-from rps_utils.manifest import UNDETECTABLE
+from rps_utils.cohort.contract import UNDETECTABLE
+from rps_utils.lab.faults.export import FAULTS, findings, plant, write_sound
 
 
 @pytest.fixture(scope="module")

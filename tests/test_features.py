@@ -8,30 +8,21 @@ import pandas as pd
 import pytest
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
-from rps_utils.features import (
-    ExtractionError,
-    ExtractionSettings,
+from rps_utils.files import read_json, write_json
+from rps_utils.imaging.crops import crop_isotropic, crop_paths
+from rps_utils.imaging.features import ExtractionError, ExtractionSettings, extract, extract_cohort, pad_mm
+from rps_utils.imaging.volumes import Volume, load_pair, write_volume
+from rps_utils.learning.radiomics import (
     RadiomicModel,
     SelectionSettings,
     choose_candidates,
     choose_penalty,
-    extract,
-    extract_cohort,
     fit_radiomic_model,
     log_partial_likelihood,
-    pad_mm,
     score_statistics,
     varying_features,
 )
-from rps_utils.files import read_json, write_json
-from rps_utils.images import (
-    Volume,
-    crop_isotropic,
-    crop_paths,
-    load_pair,
-    write_volume,
-)
-from rps_utils.metrics import harrell_c
+from rps_utils.survival.concordance import harrell_c
 
 ORIGINAL = ExtractionSettings(image_types=("original",))
 
@@ -202,7 +193,7 @@ def test_store_is_used_while_crop_and_settings_stay(crops, tmp_path, monkeypatch
     store = tmp_path / "store"
     first = extract_cohort(crops, ["P2", "P0"], ORIGINAL, store)
     assert first["patient_id"].tolist() == ["P2", "P0"]
-    monkeypatch.setattr("rps_utils.features.extract", lambda *_: {"computed": 1.0})
+    monkeypatch.setattr("rps_utils.imaging.features.extract", lambda *_: {"computed": 1.0})
     pd.testing.assert_frame_equal(extract_cohort(crops, ["P2", "P0"], ORIGINAL, store), first)
     finer = ExtractionSettings(image_types=("original",), bin_width_hu=10)
     assert extract_cohort(crops, ["P0"], finer, store).columns.tolist() == ["patient_id", "computed"]

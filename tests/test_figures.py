@@ -9,7 +9,22 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
 
-from rps_utils import figures
+from rps_utils.figures.calibration import calibration_plot
+from rps_utils.figures.decision import decision_bands, decision_curves
+from rps_utils.figures.discrimination import c_index_plot
+from rps_utils.figures.effects import forest_plot, interval_dots, score_distributions, selected_features
+from rps_utils.figures.risk_groups import incidence_plot, kaplan_meier_plot
+from rps_utils.figures.roc import roc_curves, values_over_time
+from rps_utils.figures.scans import ct_view, map_panels
+from rps_utils.figures.style import (
+    INK,
+    MODEL_COLOURS,
+    file_name,
+    model_colours,
+    new_figure,
+    nothing_to_show,
+    save_figure,
+)
 
 DATA = pd.DataFrame({"x": [1.0, 2.0], "y": [0.1, 1 / 3]})
 
@@ -20,7 +35,7 @@ def simple():
 
 def test_a_figure_is_kept_as_page_json_and_numbers(tmp_path):
     figure = simple()
-    assert figures.save_figure(figure, DATA, tmp_path, "07_test", "What is seen.") is figure
+    assert save_figure(figure, DATA, tmp_path, "07_test", "What is seen.") is figure
     folder = tmp_path / "figures"
     assert {p.name for p in folder.iterdir()} == {"07_test.html", "07_test.json", "07_test.csv", "plotly.min.js"}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "07_test.csv"), DATA, check_exact=True)
@@ -28,7 +43,7 @@ def test_a_figure_is_kept_as_page_json_and_numbers(tmp_path):
 
 
 def test_its_page_needs_nothing_from_outside(tmp_path):
-    figures.save_figure(simple(), DATA, tmp_path, "07_test")
+    save_figure(simple(), DATA, tmp_path, "07_test")
     page = (tmp_path / "figures" / "07_test.html").read_text()
     assert re.findall(r'src="([^"]+)"', page) == ["plotly.min.js"]
     assert "http" not in page
@@ -37,43 +52,43 @@ def test_its_page_needs_nothing_from_outside(tmp_path):
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     pages = []
     for _ in range(2):
-        figures.save_figure(simple(), DATA, tmp_path, "07_test")
+        save_figure(simple(), DATA, tmp_path, "07_test")
         pages.append((tmp_path / "figures" / "07_test.html").read_bytes())
     assert pages[0] == pages[1]
 
 
-EMPTY = {"no numbers": (simple(), DATA.iloc[:0]), "no traces": (figures.nothing_to_show("Nothing"), DATA)}
+EMPTY = {"no numbers": (simple(), DATA.iloc[:0]), "no traces": (nothing_to_show("Nothing"), DATA)}
 
 
 @pytest.mark.parametrize(("figure", "data"), EMPTY.values(), ids=EMPTY)
 def test_a_figure_with_nothing_in_it_is_not_kept_and_an_older_one_goes(tmp_path, figure, data):
-    figures.save_figure(simple(), DATA, tmp_path, "07_test")
-    figures.save_figure(figure, data, tmp_path, "07_test")
+    save_figure(simple(), DATA, tmp_path, "07_test")
+    save_figure(figure, data, tmp_path, "07_test")
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"plotly.min.js"}
 
 
 @pytest.mark.parametrize("name", ["../07_test", "07/test", "07.test"])
 def test_a_name_that_is_no_plain_file_name_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="plain file name without extension"):
-        figures.save_figure(simple(), DATA, tmp_path, name)
+        save_figure(simple(), DATA, tmp_path, name)
 
 
 def test_any_model_name_becomes_a_plain_file_name(tmp_path):
-    name = figures.file_name("11_km", "Cox (age/size) v1.2", "training")
+    name = file_name("11_km", "Cox (age/size) v1.2", "training")
     assert name == "11_km_Cox_age_size_v1_2_training"
-    figures.save_figure(simple(), DATA, tmp_path, name)
+    save_figure(simple(), DATA, tmp_path, name)
 
 
 def test_the_look_is_set_on_the_figure_and_nowhere_else():
     before = pio.templates.default, set(pio.templates)
-    figures.new_figure("Title")
+    new_figure("Title")
     assert (pio.templates.default, set(pio.templates)) == before
 
 
 def test_models_have_fixed_colours_and_others_get_free_ones():
-    colours = figures.model_colours(["A", "DLCM", "B", "A", "DL"])
+    colours = model_colours(["A", "DLCM", "B", "A", "DL"])
     assert list(colours) == ["A", "DLCM", "B", "DL"]
-    assert colours["DL"] == figures.MODEL_COLOURS["DL"]
+    assert colours["DL"] == MODEL_COLOURS["DL"]
     assert len(set(colours.values())) == 4
 
 
@@ -84,8 +99,8 @@ def luminance(colour):
 
 
 def test_words_have_contrast_and_lines_can_be_seen_on_white():
-    contrast = {c: 1.05 / (luminance(c) + 0.05) for c in [figures.INK, *figures.MODEL_COLOURS.values()]}
-    assert contrast[figures.INK] > 7
+    contrast = {c: 1.05 / (luminance(c) + 0.05) for c in [INK, *MODEL_COLOURS.values()]}
+    assert contrast[INK] > 7
     assert min(contrast.values()) > 2
 
 
@@ -107,7 +122,7 @@ def words_in(figure):
 
 
 def test_intervals_stand_beside_their_bars_in_words():
-    figure = figures.c_index_plot(ROWS, "C")
+    figure = c_index_plot(ROWS, "C")
     assert "0.80 (0.70 to 0.90)" in words_in(figure)
     assert "0.70" in words_in(figure).split(" | ")
     assert list(figure.layout.yaxis.ticktext) == ["DL"]
@@ -115,7 +130,7 @@ def test_intervals_stand_beside_their_bars_in_words():
 
 def test_a_model_keeps_its_rows_together_and_the_order_of_mention():
     mixed = pd.concat([ROWS.iloc[[1]].assign(model="Rad"), ROWS.iloc[[0]], ROWS.iloc[[0]].assign(model="Rad")])
-    figure = figures.c_index_plot(mixed, "C")
+    figure = c_index_plot(mixed, "C")
     assert list(figure.layout.yaxis.ticktext) == ["Rad", "DL"]
 
 
@@ -129,7 +144,7 @@ def test_roc_panels_say_why_they_are_empty():
             "note": ["", "60 lies beyond the last follow-up"],
         }
     )
-    figure = figures.roc_curves(curves, areas, "ROC", "weeks")
+    figure = roc_curves(curves, areas, "ROC", "weeks")
     assert "DL 0.70" in words_in(figure) and "12 weeks" in words_in(figure)
     assert "60 lies beyond" in words_in(figure)
 
@@ -144,7 +159,7 @@ def km_inputs():
 
 
 def test_kaplan_meier_starts_at_one_and_carries_the_numbers_at_risk():
-    figure = figures.kaplan_meier_plot(*km_inputs(), "KM", ["log-rank p 0.012"], unit="days")
+    figure = kaplan_meier_plot(*km_inputs(), "KM", ["log-rank p 0.012"], unit="days")
     lines = [t for t in figure.data if t.name in ("low", "high")]
     assert all((t.x[0], t.y[0]) == (0, 1) and t.line.shape == "hv" for t in lines)
     numbers = [list(t.text) for t in figure.data if t.mode == "text"]
@@ -155,7 +170,7 @@ def test_kaplan_meier_starts_at_one_and_carries_the_numbers_at_risk():
 
 def test_a_hazard_ratio_that_cannot_be_estimated_shows_its_reason():
     table = pd.DataFrame({"term": ["age", "R2"], "hazard_ratio": [2.0, np.nan], "note": ["", "separated"]})
-    figure = figures.forest_plot(table.assign(ci_low=[1.5, np.nan], ci_high=[2.7, np.nan]), "Cox")
+    figure = forest_plot(table.assign(ci_low=[1.5, np.nan], ci_high=[2.7, np.nan]), "Cox")
     assert "2.00 (1.50 to 2.70)" in words_in(figure) and "separated" in words_in(figure)
     assert figure.layout.xaxis.type == "log"
 
@@ -164,7 +179,7 @@ def test_ct_is_shown_as_radiologists_look_at_it():
     """RAS: x grows to the patient's right, which belongs on the viewer's left; y grows to the front, which is up."""
     volume, mask = np.full((6, 5, 4), -50.0), np.zeros((6, 5, 4), int)
     volume[5, 4, 2], mask[1:3, 1:3, 2] = 100, 1
-    figure = figures.ct_view(volume, mask, (2.0, 3.0, 5.0))
+    figure = ct_view(volume, mask, (2.0, 3.0, 5.0))
     assert len(figure.data) == 2  # the slice with the largest outline, chosen by itself
     image = figure.data[0]
     assert np.asarray(image.z)[4, 5] == 100
@@ -176,7 +191,7 @@ def test_ct_is_shown_as_radiologists_look_at_it():
 
 
 def test_several_slices_get_a_slider_that_shows_one_at_a_time():
-    figure = figures.ct_view(np.zeros((6, 5, 4)), None, (2.0, 3.0, 5.0), slices=[0, 1, 2])
+    figure = ct_view(np.zeros((6, 5, 4)), None, (2.0, 3.0, 5.0), slices=[0, 1, 2])
     steps = figure.layout.sliders[0].steps
     assert [step.label for step in steps] == ["0", "5", "10"]
     assert [sum(step.args[0]["visible"]) for step in steps] == [2, 2, 2]
@@ -184,7 +199,7 @@ def test_several_slices_get_a_slider_that_shows_one_at_a_time():
 
 
 def test_larger_coefficients_stand_on_top():
-    figure = figures.selected_features(pd.DataFrame({"feature": ["a", "b", "c"], "coefficient": [0.1, -0.9, 0.4]}))
+    figure = selected_features(pd.DataFrame({"feature": ["a", "b", "c"], "coefficient": [0.1, -0.9, 0.4]}))
     assert list(figure.data[0].y) == ["a", "c", "b"]
 
 
@@ -213,12 +228,12 @@ def incidences():
 
 
 FULL = {
-    "calibration": (figures.calibration_plot, (*calibration(), "Calibration", "36 months")),
-    "decisions": (figures.decision_curves, (decisions(), "Decisions")),
-    "decision bands": (figures.decision_bands, (decisions().assign(ci_low=0.0, ci_high=0.3), "Bands")),
-    "over time": (figures.values_over_time, (ROWS, "AUC", "AUC", 0.5)),
-    "incidence": (figures.incidence_plot, (incidences(), "Incidence")),
-    "scores": (figures.score_distributions, (ROWS.assign(risk=[0.1, 0.2, 0.3], event=[0, 1, 1]),)),
+    "calibration": (calibration_plot, (*calibration(), "Calibration", "36 months")),
+    "decisions": (decision_curves, (decisions(), "Decisions")),
+    "decision bands": (decision_bands, (decisions().assign(ci_low=0.0, ci_high=0.3), "Bands")),
+    "over time": (values_over_time, (ROWS, "AUC", "AUC", 0.5)),
+    "incidence": (incidence_plot, (incidences(), "Incidence")),
+    "scores": (score_distributions, (ROWS.assign(risk=[0.1, 0.2, 0.3], event=[0, 1, 1]),)),
 }
 
 
@@ -240,9 +255,9 @@ def test_builders_say_so_when_there_is_nothing_to_show(build, given):
 
 def test_bands_are_shaded_behind_the_lines():
     groups, curves = calibration()
-    band = figures.calibration_plot(groups, curves.assign(ci_low=0.0, ci_high=0.9), "Calibration", "36 months")
+    band = calibration_plot(groups, curves.assign(ci_low=0.0, ci_high=0.9), "Calibration", "36 months")
     assert [t.fill for t in band.data].count("tonexty") == 1
-    assert not any(t.fill for t in figures.calibration_plot(groups, curves, "Calibration", "36 months").data)
+    assert not any(t.fill for t in calibration_plot(groups, curves, "Calibration", "36 months").data)
 
 
 def test_interval_dots_show_every_series_and_leave_out_missing_values():
@@ -255,7 +270,7 @@ def test_interval_dots_show_every_series_and_leave_out_missing_values():
             "ci_high": 0.9,
         }
     )
-    chart = figures.interval_dots(rows, "place", "series", "Title", "Axis", null=0.5)
+    chart = interval_dots(rows, "place", "series", "Title", "Axis", null=0.5)
     assert [trace.name for trace in chart.data] == ["x", "y"]
     assert list(chart.data[0].x) == [0.5] and chart.data[1].error_x.arrayminus[0] == pytest.approx(0.2)
 
@@ -265,8 +280,8 @@ def test_map_panels_show_the_slice_with_the_most_weight_scaled_to_its_patient():
     hu[:, :, 5], weight[2, 3, 5] = 77, -4.0
     mask = np.ones((8, 8, 8))
     panels = [{"name": "P1", "hu": hu, "mask": mask, "weight": weight, "marked": None}]
-    chart = figures.map_panels(panels, "Title")
+    chart = map_panels(panels, "Title")
     heat = [trace for trace in chart.data if trace.type == "heatmap"]
     assert (np.array(heat[0].z) == 77).all() and np.array(heat[1].z)[3, 2] == -1
     assert len(chart.data) == 4, "CT, map and the outline on both"
-    assert len(figures.map_panels([{**panels[0], "marked": mask}], "Title").data) == 6
+    assert len(map_panels([{**panels[0], "marked": mask}], "Title").data) == 6

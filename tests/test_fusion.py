@@ -5,7 +5,7 @@ from lifelines import CoxPHFitter
 from scipy.stats import chi2
 from sksurv.metrics import concordance_index_censored
 
-from rps_utils import crossfit, fusion
+from rps_utils.learning import crossfit, fusion
 
 
 def c_index(rows):

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
-from rps_utils import crossfit
 from rps_utils.cli.main import main
-from rps_utils.cohort import group_folds, study_table
-from rps_utils.faults_manifest import write_small_manifest
-from rps_utils.features import RadiomicModel, fit_radiomic_model
+from rps_utils.cohort.manifest import check_cells
+from rps_utils.cohort.splits import group_folds, study_table
 from rps_utils.files import read_csv, read_json, write_csv, write_json
-from rps_utils.harmonise import Harmonisation, centres, check_centres, learn_harmonisation
-from rps_utils.manifest import check_cells
+from rps_utils.lab.faults.manifest import write_small_manifest
+from rps_utils.learning import crossfit
+from rps_utils.learning.harmonise import Harmonisation, centres, check_centres, learn_harmonisation
+from rps_utils.learning.radiomics import RadiomicModel, fit_radiomic_model
 
 REFERENCE = Path(__file__).parent / "reference" / "combat.json"
 CENTRES = ["north", "south", "west", "east"]

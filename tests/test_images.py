@@ -2,13 +2,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from rps_utils.images import (
+from rps_utils.imaging.crops import crop_isotropic
+from rps_utils.imaging.volumes import (
     Grid,
     Volume,
     apply_window,
     box_around,
     clip_hu,
-    crop_isotropic,
     isotropic_grid,
     load_pair,
     load_volume,

@@ -10,9 +10,13 @@ import pandas as pd
 import pytest
 from conftest import draw_cohort
 
-from rps_utils import crossfit, evaluation, fusion, ledger, report, risk_groups
 from rps_utils.cli.main import main
+from rps_utils.evaluation import risk_groups
+from rps_utils.evaluation.discrimination import discrimination_rows
 from rps_utils.files import read_csv, read_json, write_csv, write_json
+from rps_utils.finished.audit import audit, blind_refits, refit_plans, verdict
+from rps_utils.learning import crossfit, fusion, ledger
+from rps_utils.report.page import write_report
 from rps_utils.scores import merge_scores, ready_made_scores
 
 SETS = crossfit.leave_out_sets(3)
@@ -115,10 +119,10 @@ def run(honest, tmp_path):
 
 
 def test_an_honest_run_passes(honest):
-    assert ledger.audit(honest) == []
+    assert audit(honest) == []
     scores = read_csv(honest / "scores.csv")
     assert scores.columns[-1] == "made_by" and scores["made_by"].notna().all()
-    assert "nothing that is recorded saw a patient it judged (5" in ledger.verdict(honest, [])
+    assert "nothing that is recorded saw a patient it judged (5" in verdict(honest, [])
 
 
 def change_entries(run, family, change):
@@ -259,7 +263,7 @@ LEAKS = {
 @pytest.mark.parametrize(("plant", "messages"), LEAKS.items(), ids=[plant.__name__ for plant in LEAKS])
 def test_each_planted_leak_is_caught(run, plant, messages):
     plant(run)
-    findings = "\n".join(ledger.audit(run))
+    findings = "\n".join(audit(run))
     for message in messages:
         assert pd.Series(findings.split("\n")).str.contains(message).any(), findings
 
@@ -267,7 +271,7 @@ def test_each_planted_leak_is_caught(run, plant, messages):
 def test_nested_scores_that_come_from_the_ledger_are_not_blamed(run):
     """The leak of one model does not stain the others."""
     fused_on_scores_that_are_not_nested(run)
-    assert all(finding.startswith("DLCM, cross_fitted") for finding in ledger.audit(run))
+    assert all(finding.startswith("DLCM, cross_fitted") for finding in audit(run))
 
 
 def test_the_ledger_tells_whose_outcomes_can_move_a_score(cohort):
@@ -313,24 +317,24 @@ def test_command_reports_by_its_exit_status(run, honest, capsys, tmp_path):
 
 
 def test_the_report_shows_the_verdict(run):
-    write_csv(evaluation.discrimination_rows(read_csv(run / "scores.csv"), tau=36, n_bootstrap=20), run / "metrics.csv")
-    assert "nothing that is recorded saw" in report.write_report(run).read_text(encoding="utf-8")
+    write_csv(discrimination_rows(read_csv(run / "scores.csv"), tau=36, n_bootstrap=20), run / "metrics.csv")
+    assert "nothing that is recorded saw" in write_report(run).read_text(encoding="utf-8")
     selected_on_all_training_patients(run)
-    page = report.write_report(run).read_text(encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
     assert "10 findings; scores above may be too good" in page and "a feature selection that had seen them" in page
 
 
 def test_refits_find_what_a_lying_ledger_hides(run):
     """Apparent scores are sold as cross-fitted; ids and names in the ledger stay those of an honest run."""
-    plans = [plan for plan in fusion.refit_plans(run) if plan.model == "DLCM"]
-    assert fusion.blind_refits(run, plans) == []
+    plans = [plan for plan in refit_plans(run) if plan.model == "DLCM"]
+    assert blind_refits(run, plans) == []
     scores = read_csv(run / "scores.csv")
     apparent = scores[scores["kind"] == "apparent"].set_index(["model", "patient_id"])["risk"]
     sold = (scores["model"] == "DLCM") & (scores["kind"] == "cross_fitted") & (scores["patient_id"] != "P000")
     scores.loc[sold, "risk"] = apparent["DLCM"][scores.loc[sold, "patient_id"]].to_numpy()
     write_csv(scores, run / "scores.csv")
-    assert ledger.audit(run) == []
-    findings = fusion.blind_refits(run, plans)
+    assert audit(run) == []
+    findings = blind_refits(run, plans)
     assert [finding.split(":")[0] for finding in findings] == ["DLCM, fold 0", "DLCM, fold 1", "DLCM, fold 2"]
     assert "when the outcomes of those judged are exchanged" in findings[0]
 

@@ -9,15 +9,8 @@ import pandas as pd
 import pytest
 
 from rps_utils.cli.main import main
-from rps_utils.manifest import (
-    ManifestError,
-    check_manifest,
-    clinical_columns,
-    format_problems,
-    image_files,
-    lacking_columns,
-    read_manifest,
-)
+from rps_utils.cohort.contract import ManifestError, clinical_columns, format_problems
+from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_manifest
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
 HEADER = ["patient_id", "image", "mask", "split", "time_months", "event", "age", "grade"]

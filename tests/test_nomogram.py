@@ -2,7 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import cox, nomogram
+from rps_utils.figures.effects import draw_nomogram
+from rps_utils.learning import cox
+from rps_utils.learning.nomogram import make_nomogram, nomogram_table, pretty, read_points
 
 LANDMARKS = [12, 36]
 
@@ -13,7 +15,7 @@ def drawn(cohort):
     design = cox.learn_design(training, ["age", "grade"])
     matrix = design.matrix(training)
     matrix.insert(0, "image_score", training.set_index("patient_id")["signal"])
-    return nomogram.make_nomogram(cox.fit_cox(matrix, training), matrix, design.levels), matrix, training
+    return make_nomogram(cox.fit_cox(matrix, training), matrix, design.levels), matrix, training
 
 
 def findings_of(training):
@@ -22,7 +24,7 @@ def findings_of(training):
 
 def test_points_read_off_the_axes_give_the_models_own_lrfs(drawn):
     made, matrix, training = drawn
-    totals = [nomogram.read_points(made, finding)["points"].sum() for finding in findings_of(training)]
+    totals = [read_points(made, finding)["points"].sum() for finding in findings_of(training)]
     expected = made.model.lrfs(matrix, LANDMARKS)
     np.testing.assert_allclose(made.lrfs(totals, LANDMARKS), expected, atol=1e-6)
     np.testing.assert_allclose(made.total_of_risk(made.model.risk(matrix)), totals, atol=1e-6)
@@ -31,7 +33,7 @@ def test_points_read_off_the_axes_give_the_models_own_lrfs(drawn):
 def test_a_ruler_on_the_drawing_gives_the_models_own_lrfs(drawn):
     """Only the figure is used: places of marks, straight lines between them on the scale they are drawn in."""
     made, matrix, training = drawn
-    figure = nomogram.draw_nomogram(made, LANDMARKS)
+    figure = draw_nomogram(made, LANDMARKS)
     words = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
     axis = {name: next(t for t in figure.data if t.y[0] == y) for name, y in words.items()}
 
@@ -64,14 +66,14 @@ def test_axes_begin_at_low_risk_and_the_longest_is_100_points_long(drawn):
 def test_a_protective_term_has_its_zero_at_the_high_end():
     matrix = pd.DataFrame({"a": [0.0, 1.0, 3.0], "b": [10.0, 20.0, 60.0]})
     model = cox.CoxModel(["a", "b"], [0.5, -0.01], [0.0, 0.0], [1.0], [0.1])
-    ticks = nomogram.make_nomogram(model, matrix).ticks.set_index(["axis", "value"])["points"]
+    ticks = make_nomogram(model, matrix).ticks.set_index(["axis", "value"])["points"]
     assert ticks["a", 0.0] == 0 and ticks["a", 3.0] == pytest.approx(100)
     assert ticks["b", 60.0] == 0 and ticks["b", 10.0] == pytest.approx(100 / 3)
 
 
 def test_a_level_without_a_term_is_read_as_the_reference(drawn):
     findings = {"image_score": 0.0, "age": 50.0}
-    points = [nomogram.read_points(drawn[0], {**findings, "grade": g})["points"].iloc[2] for g in ("G1", "G4", "G3")]
+    points = [read_points(drawn[0], {**findings, "grade": g})["points"].iloc[2] for g in ("G1", "G4", "G3")]
     assert points[0] == points[1] != points[2]
 
 
@@ -86,7 +88,7 @@ PRETTY = {
 @pytest.mark.parametrize(("low", "high", "wanted"), PRETTY.values(), ids=PRETTY)
 def test_round_numbers_enclose_the_range(low, high, wanted):
     """Values of R's pretty(c(low, high), 10)."""
-    ticks = nomogram.pretty(low, high)
+    ticks = pretty(low, high)
     assert [ticks[0], ticks[-1]] == wanted[:2]
     np.testing.assert_allclose(np.diff(ticks), wanted[2])
 
@@ -102,10 +104,10 @@ def test_what_cannot_be_read_is_named(weights, findings, message):
     matrix = pd.DataFrame({"a": [0.0, 1.0, 3.0], "b": [10.0, 20.0, 60.0]})
     model = cox.CoxModel(["a", "b"], weights, [0.0, 0.0], [1.0], [0.1])
     with pytest.raises(ValueError, match=message):
-        nomogram.read_points(nomogram.make_nomogram(model, matrix), findings)
+        read_points(make_nomogram(model, matrix), findings)
 
 
 def test_a_landmark_beyond_follow_up_has_no_axis(drawn):
-    table = nomogram.nomogram_table(drawn[0], [36, 600])
+    table = nomogram_table(drawn[0], [36, 600])
     assert "LRFS at 36 months" in set(table["axis"])
     assert "LRFS at 600 months" not in set(table["axis"])

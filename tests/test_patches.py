@@ -7,21 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils.images import Volume
-from rps_utils.patches import (
+from rps_utils.imaging.patches import (
     PatchSettings,
     average_on_grid,
     is_right_sided,
     make_patch,
     make_patches,
-    make_reference,
-    make_references,
     overlap_weights,
     read_patches,
-    read_references,
     tissue_grid,
     write_patches,
 )
+from rps_utils.imaging.reference_maps import make_reference, make_references, read_references
+from rps_utils.imaging.volumes import Volume
 
 SPACING = (4.0, 4.0, 8.0)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rps_utils.files import file_sha256
-from rps_utils.phantom import MANIFEST_COLUMNS, draw_split, patient_names, write_cohort
+from rps_utils.lab.phantom.cohort import MANIFEST_COLUMNS, draw_split, patient_names, write_cohort
 
 
 @pytest.fixture(scope="module")

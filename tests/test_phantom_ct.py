@@ -6,8 +6,8 @@ import SimpleITK as sitk
 from scipy import ndimage, special
 from scipy.spatial.distance import pdist
 
-from rps_utils import phantom_tumour as pt
-from rps_utils.phantom_ct import (
+from rps_utils.lab.phantom import tumour as pt
+from rps_utils.lab.phantom.ct import (
     SECOND_TISSUE,
     STRANDS,
     Scan,

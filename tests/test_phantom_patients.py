@@ -5,7 +5,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index
 from scipy import stats
 
-from rps_utils.phantom_patients import VARIANTS, draw_patients, image_causes, true_lrfs
+from rps_utils.lab.phantom.patients import VARIANTS, draw_patients, image_causes, true_lrfs
 
 
 def concordance(patients: pd.DataFrame, column: str) -> float:

@@ -10,14 +10,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import crossfit, fusion, ledger, predict, risk_groups
-from rps_utils.cox import learn_design
-from rps_utils.features import ExtractionSettings, RadiomicModel
+from rps_utils.cohort.manifest import check_cells, check_manifest, read_cells
+from rps_utils.deep.folds import ENSEMBLES, fit_fold_networks
+from rps_utils.deep.training import TrainingSettings
+from rps_utils.evaluation import risk_groups
 from rps_utils.files import write_json
-from rps_utils.manifest import check_cells, check_manifest, read_cells
-from rps_utils.patches import PatchSettings, write_patches
+from rps_utils.finished import predict
+from rps_utils.finished.models import (
+    COX_FILES,
+    FrozenRun,
+    _check_features,
+    _fusion,
+    _plain,
+    digest,
+    load_run,
+    read_networks,
+)
+from rps_utils.imaging.features import ExtractionSettings
+from rps_utils.imaging.patches import PatchSettings, write_patches
+from rps_utils.learning import crossfit, fusion, ledger
+from rps_utils.learning.cox import learn_design
+from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.scores import check_scores
-from rps_utils.training import ENSEMBLES, TrainingSettings, fit_fold_networks
 
 CLINICAL = ["age", "grade"]
 LANDMARKS = [12, 36]
@@ -47,12 +61,12 @@ def run(cohort, image):
     fitted = {"DL": crossfit.assemble(cohort, networks, "DL"), "Rad": crossfit.assemble(cohort, radiomic, "Rad")}
     training = cohort[cohort["split"] == "training"]
     rows, fusions = [], {}
-    for model in predict.COX_FILES:
+    for model in COX_FILES:
         plan = fusion.FusionPlan(model, [] if model in fitted else CLINICAL, 0.1)
         table, cox = fusion.cox_scores(cohort, plan, fitted.get(fusion.FUSED.get(model, model)), LANDMARKS)
         rows.append(table)
         fusions[model] = fusion.FittedFusion(plan, f"{model} Cox from all", learn_design(training, plan.columns), cox)
-    frozen = predict.FrozenRun(
+    frozen = FrozenRun(
         folder=Path("run"),
         patch_settings=PatchSettings(),
         training_patches=set(),
@@ -159,7 +173,7 @@ def test_a_missing_value_is_filled_as_in_training(cohort, run):
 
 def test_patients_whose_outcome_taught_the_run_are_refused_under_any_name(run):
     patch = np.full((5, 16, 16, 16), 0.5, np.float16)
-    frozen = replace(run[0], training_patches={predict._digest(patch)})
+    frozen = replace(run[0], training_patches={digest(patch)})
     predict.refuse_training_patients(frozen, np.stack([patch + 1]), pd.Index(["NEW-1"]))
     with pytest.raises(ValueError, match=r"1 patients have images that .* was trained on \(NEW-2\)"):
         predict.refuse_training_patients(frozen, np.stack([patch + 1, patch]), pd.Index(["NEW-1", "NEW-2"]))
@@ -170,7 +184,7 @@ def test_an_unfinished_run_is_named_with_what_it_lacks(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"no finished run; missing: patches.npz \(notebook 01\).*DLCM.json \(not"
     ):
-        predict.load_run(tmp_path)
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -186,10 +200,10 @@ def test_another_feature_set_is_refused_before_extraction(run, feature, fits):
     extraction = ExtractionSettings(("original", "log"), (3.0,))
     frozen = replace(run[0], extraction=extraction, radiomics=RadiomicModel([feature], [0], [1], [1], 0))
     if fits:
-        predict._check_features(frozen)
+        _check_features(frozen)
     else:
         with pytest.raises(ValueError, match=f"asks for {feature}, rad_extraction.json computes original, log"):
-            predict._check_features(frozen)
+            _check_features(frozen)
 
 
 def test_a_cox_model_of_another_design_is_refused(run, cohort, tmp_path):
@@ -198,7 +212,7 @@ def test_a_cox_model_of_another_design_is_refused(run, cohort, tmp_path):
     other = learn_design(cohort[cohort["split"] == "training"], ["age"])
     write_json(asdict(other), tmp_path / "models" / "fusion_design.json")
     with pytest.raises(ValueError, match=r"DLCM.json and fusion_design.json differ in \['grade: G2', 'grade: G3'\]"):
-        predict._fusion(tmp_path, "DLCM")
+        _fusion(tmp_path, "DLCM")
 
 
 # ---------------------------------------------------------------- the door
@@ -237,7 +251,7 @@ def trained(tmp_path_factory):
     cohort = cohort.assign(time_months=draw.exponential(20, 24) + 1, event=np.arange(24) % 2)
     quick = TrainingSettings(epochs=10, network_options={"widths": [4]}, seeds_per_fold=2, seed=3)
     sets = crossfit.leave_out_sets(3, whole=False)
-    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=predict._plain(settings))
+    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=_plain(settings))
     write_patches(cohort["patient_id"], patches, settings, run / "patches.npz")
     return run, cohort, patches, settings, scores
 
@@ -261,4 +275,4 @@ def test_networks_of_other_patches_or_lost_ones_are_named(trained, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / ENSEMBLES).write_text((run / "models" / ENSEMBLES).read_text())
     with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
-        predict.read_networks(tmp_path, settings)
+        read_networks(tmp_path, settings)

@@ -9,11 +9,14 @@ import papermill
 import pytest
 from test_report import make_run
 
-from rps_utils import figures, report
-from rps_utils.faults_manifest import small_scan
+from rps_utils.cohort.contract import data_kind, why_withheld
+from rps_utils.cohort.manifest import check_cells, read_cells
+from rps_utils.figures.scans import ct_view
+from rps_utils.figures.style import save_figure
 from rps_utils.files import read_csv, write_csv
-from rps_utils.images import write_volume
-from rps_utils.manifest import check_cells, data_kind, read_cells, why_withheld
+from rps_utils.imaging.volumes import write_volume
+from rps_utils.lab.faults.manifest import small_scan
+from rps_utils.report.page import write_report
 from rps_utils.runs.notebook import QUIET_KERNEL
 from rps_utils.runs.parameters import default_parameters
 from rps_utils.runs.steps import NOTEBOOKS, notebook_path
@@ -71,12 +74,12 @@ def test_door_refuses_a_kind_that_is_not_one(kinds, row, value, remedy):
 
 
 def test_grey_values_are_not_kept_until_somebody_has_said_so(tmp_path):
-    view = figures.ct_view(np.zeros((6, 5, 4)), None, (2.0, 3.0, 5.0), [0, 1])
+    view = ct_view(np.zeros((6, 5, 4)), None, (2.0, 3.0, 5.0), [0, 1])
     data = pd.DataFrame({"slice": [0, 1]})
     with pytest.raises(ValueError, match=r"01_x holds grey values: pass withheld=manifest\.why_withheld"):
-        figures.save_figure(view, data, tmp_path, "01_x")
-    assert figures.save_figure(view, data, tmp_path, "01_x", withheld="") is view
-    left = figures.save_figure(view, data, tmp_path, "01_x", withheld="not shown: because")
+        save_figure(view, data, tmp_path, "01_x")
+    assert save_figure(view, data, tmp_path, "01_x", withheld="") is view
+    left = save_figure(view, data, tmp_path, "01_x", withheld="not shown: because")
     assert left.layout.annotations[0].text == "not shown: because"
     assert not left.data and not GREY.search(left.to_json())
     assert not list((tmp_path / "figures").glob("01_x*"))
@@ -106,7 +109,7 @@ def execute(manifest, run):
         options = {"cwd": NOTEBOOKS, **QUIET_KERNEL}
         papermill.execute_notebook(notebook_path(name), run / "notebooks" / f"{name}.ipynb", chosen, **options)
     make_run(run)
-    report.write_report(run)
+    write_report(run)
 
 
 def let_out(run):

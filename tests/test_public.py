@@ -14,27 +14,19 @@ import pytest
 import yaml
 from pydicom import dcmread
 
-from rps_utils import public_download
 from rps_utils.cli.main import main
-from rps_utils.clinical_table import read_mapping
-from rps_utils.dicom import find_series, series_faults
-from rps_utils.dicom_writer import edit_files
+from rps_utils.cohort.manifest import check_manifest
 from rps_utils.files import read_csv
-from rps_utils.images import load_volume
-from rps_utils.manifest import check_manifest
-from rps_utils.public import (
-    COHORTS,
-    compare_series,
-    describe_columns,
-    ingest_collection,
-    pinned_series,
-    read_collections,
-    read_recipe,
-    read_series,
-)
-from rps_utils.public_download import DownloadError, download
-from rps_utils.public_download import series_faults as download_faults
-from rps_utils.public_stand_in import COLUMNS, SEGMENTS, SHEET, stand_in_scan, write_stand_in
+from rps_utils.imaging.volumes import load_volume
+from rps_utils.ingest.clinical_table import read_mapping
+from rps_utils.ingest.series import find_series, series_faults
+from rps_utils.lab.phantom.dicom import edit_files
+from rps_utils.lab.stand_in import COLUMNS, SEGMENTS, SHEET, stand_in_scan, write_stand_in
+from rps_utils.public import download as fetching
+from rps_utils.public.download import DownloadError, download
+from rps_utils.public.download import series_faults as download_faults
+from rps_utils.public.ingest import describe_columns, ingest_collection
+from rps_utils.public.series import COHORTS, compare_series, pinned_series, read_collections, read_recipe, read_series
 
 CRLM = "colorectal_liver_metastases"
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`: nothing listens
@@ -128,7 +120,8 @@ def test_missing_extra_is_named(monkeypatch, capsys, tmp_path):
 
 
 def test_extras_are_pinned_alike():
-    extras = tomllib.loads((COHORTS.parent.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((COHORTS.parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     assert set(extras["dicom"]) < set(extras["public"]) < set(extras["test"])
 
 
@@ -362,15 +355,15 @@ def test_a_damaged_download_is_mended(copy, server, tmp_path):
     damaged = sorted((tmp_path / "dl" / "CRLM-CT-9001" / "CT").iterdir())[5]
     damaged.write_bytes(b"")
     with pytest.raises(ValueError, match=r"CRLM-CT-9001 CT .*32 files of .* expected, 32 of .* found"):
-        public_download.verify_download(tmp_path / "dl")
+        fetching.verify_download(tmp_path / "dl")
     server.asked.clear()
     fetch(copy, server, tmp_path / "dl", patients=1)
     assert server.asked == [damaged.name]
-    assert len(public_download.verify_download(tmp_path / "dl")) == 2
+    assert len(fetching.verify_download(tmp_path / "dl")) == 2
 
 
 def test_too_small_a_disk_is_told_beforehand(copy, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(public_download.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(ValueError, match=r"0\.0 GB free, 0\.0 GB needed: choose another --out"):
         fetch(copy, server, tmp_path / "dl")
     assert not server.asked

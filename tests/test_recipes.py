@@ -7,12 +7,34 @@ import pandas as pd
 import pytest
 import torch
 
-from rps_utils import recipes, study
-from rps_utils.crossfit import FittedScores
-from rps_utils.phantom_patients import draw_patients
-from rps_utils.training import TrainingSettings
+from rps_utils.deep.training import TrainingSettings, cox_loss, predict_risk
+from rps_utils.lab.phantom.patients import draw_patients
+from rps_utils.lab.studies import levers
+from rps_utils.lab.studies.held_out import SCORE_COLUMNS, VOLUME, measure_scores, score_difference, score_table
+from rps_utils.lab.studies.levers import (
+    LEVER_COLUMNS,
+    LEVERS,
+    Lesson,
+    Lever,
+    Stopped,
+    WithMomentum,
+    WithTasks,
+    as_scanned,
+    channels,
+    learn_to_paint,
+    lever_table,
+    mean_score,
+    measure_lever,
+    run_levers,
+)
+from rps_utils.lab.studies.pool import PATCHES, Pool
+from rps_utils.lab.studies.replicates import StudySettings, draw_replicate
+from rps_utils.lab.studies.tables import grow_table
+from rps_utils.learning.crossfit import FittedScores
 
 SLOW = ("resnet10", "all_orientations", "epochs_15", "epochs_60")  # nothing in them that the others have not
+
+HELD_OUT = "rps_utils.lab.studies.held_out"
 
 
 @pytest.fixture(scope="module")
@@ -22,35 +44,36 @@ def pool():
     people.insert(0, "patient_id", [f"P{i}" for i in range(len(people))])
     rng = np.random.default_rng(3)
     features = pd.DataFrame(rng.normal(size=(110, 12)), people["patient_id"], [f"f{i}" for i in range(12)])
-    features[recipes.VOLUME] = people["size_cm"].to_numpy() ** 3
+    features[VOLUME] = people["size_cm"].to_numpy() ** 3
     patches = 0.3 * rng.random((110, 5, 16, 16, 16))
     axis = np.linspace(-1, 1, 16)
     ball = sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")) < 0.5
     bright = 1 / (1 + np.exp(-people["eta"].to_numpy()))
     patches[:, 0] = (patches[:, 0] + bright[:, None, None, None]) * ball
     patches[:, 1], patches[:, 4] = ball, ~ball
-    return study.Pool(people.drop(columns=["eta", "time_months", "event"]), patches.astype(np.float16), features)
+    return Pool(people.drop(columns=["eta", "time_months", "event"]), patches.astype(np.float16), features)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Cohorts of 36 + 12 patients and 24 more to judge on, three epochs."""
-    for name in ("COHORT", "TUNING_COHORT"):
-        monkeypatch.setattr(recipes, name, study.StudySettings(patients=48, folds=3, reserve=24))
-    monkeypatch.setattr(recipes, "TrainingSettings", partial(TrainingSettings, epochs=3))
+    for name in ("held_out.COHORT", "levers.TUNING_COHORT"):
+        monkeypatch.setattr(f"rps_utils.lab.studies.{name}", StudySettings(patients=48, folds=3, reserve=24))
+    for module in ("held_out", "levers"):
+        monkeypatch.setattr(f"rps_utils.lab.studies.{module}.TrainingSettings", partial(TrainingSettings, epochs=3))
 
 
-@pytest.mark.parametrize("lever", [name for name in recipes.LEVERS if name not in SLOW])
+@pytest.mark.parametrize("lever", [name for name in LEVERS if name not in SLOW])
 def test_every_lever_gives_a_row(pool, lever):
-    (row,) = recipes.measure_lever({recipes.LEVERS[lever].cut: pool}, lever, 0)
-    assert list(row) == recipes.LEVER_COLUMNS
+    (row,) = measure_lever({LEVERS[lever].cut: pool}, lever, 0)
+    assert list(row) == LEVER_COLUMNS
     assert 0 < row["c_held_out"] < 1 and 0 < row["c_apparent"] < 1
 
 
 def lesson(pool):
-    draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
+    draw = draw_replicate(pool, "full", 0, levers.TUNING_COHORT)
     settings = TrainingSettings(epochs=3, seed=1)
-    everybody = recipes.Lesson(torch.from_numpy(draw.patches), draw.cohort, draw.features, settings)
+    everybody = Lesson(torch.from_numpy(draw.patches), draw.cohort, draw.features, settings)
     return everybody.part((draw.cohort["split"] == "training").to_numpy())
 
 
@@ -62,8 +85,8 @@ class TestLevers:
             seen.append(lesson)
             return lambda patches: patches[:, 0].double().mean(dim=(1, 2, 3)).numpy()
 
-        monkeypatch.setitem(recipes.LEVERS, "spy", recipes.Lever("spy", learn=learn))
-        (row,) = recipes.measure_lever({study.PATCHES: pool}, "spy", 0)
+        monkeypatch.setitem(LEVERS, "spy", Lever("spy", learn=learn))
+        (row,) = measure_lever({PATCHES: pool}, "spy", 0)
         (given,) = seen
         assert len(given.patches) == len(given.features) == len(given.cohort) == 36
         assert set(given.cohort["split"]) == {"training"}
@@ -73,20 +96,20 @@ class TestLevers:
         assert row["c_held_out"] > 0.6, "brightness is the hazard in this pool"
 
     def test_channels_are_chosen_by_name(self, pool):
-        draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
-        shown = recipes.channels("hu", "rim")(draw)
+        draw = draw_replicate(pool, "full", 0, levers.TUNING_COHORT)
+        shown = channels("hu", "rim")(draw)
         assert np.array_equal(shown[:, 0], draw.patches[:, 0] + draw.patches[:, 3])
         assert np.array_equal(shown[:, 1], draw.patches[:, 4])
 
     def test_only_right_sided_patients_are_mirrored_back(self, pool):
-        draw = study.draw_replicate(pool, "full", 0, recipes.TUNING_COHORT)
-        shown, right = recipes.as_scanned(draw), (draw.cohort["side"] == "right").to_numpy()
+        draw = draw_replicate(pool, "full", 0, levers.TUNING_COHORT)
+        shown, right = as_scanned(draw), (draw.cohort["side"] == "right").to_numpy()
         assert np.array_equal(shown[~right], draw.patches[~right])
         assert np.array_equal(shown[right], draw.patches[right][:, :, ::-1])
 
     def test_momentum_keeps_the_slow_twin(self, pool):
         given = lesson(pool)
-        training = recipes.WithMomentum(given.patches, *given.outcome(), given.settings)
+        training = WithMomentum(given.patches, *given.outcome(), given.settings)
         slow = training.finish()
         assert slow is training.twins[0].target and not slow.training
         assert not torch.equal(slow.blocks[0][0].weight, training.network.blocks[0][0].weight)
@@ -95,40 +118,38 @@ class TestLevers:
         given = lesson(pool)
         inside = (given.cohort["fold"] == 0).to_numpy()
         learned, inner = given.part(~inside), given.part(inside)
-        stopped = recipes.Stopped(learned.patches, *learned.outcome(), learned.settings, inner=inner)
+        stopped = Stopped(learned.patches, *learned.outcome(), learned.settings, inner=inner)
         losses = []
         for _ in range(3):
             stopped.train_epoch()
-            risk = recipes.predict_risk(stopped.network.eval(), inner.patches)
-            losses.append(float(recipes.cox_loss(torch.from_numpy(risk), *inner.outcome())))
+            risk = predict_risk(stopped.network.eval(), inner.patches)
+            losses.append(float(cox_loss(torch.from_numpy(risk), *inner.outcome())))
         assert stopped.best[0] == pytest.approx(min(losses))
 
     def test_further_tasks_are_learned(self, pool):
         given = lesson(pool)
         targets = (given.patches[:, [0]].float().mean(dim=(2, 3, 4)) - 0.2) * 10
-        training = recipes.WithTasks(
-            given.patches, *given.outcome(), given.with_settings(epochs=12).settings, targets=targets
-        )
+        training = WithTasks(given.patches, *given.outcome(), given.with_settings(epochs=12).settings, targets=targets)
         network = training.finish()
         with torch.no_grad():
             said = network(given.patches.float())[:, 1]
         assert np.corrcoef(said, targets[:, 0])[0, 1] > 0.6
 
     def test_painting_changes_the_convolutions_only(self, pool):
-        learned = recipes.learn_to_paint(lesson(pool), epochs=2)
+        learned = learn_to_paint(lesson(pool), epochs=2)
         assert set(learned) == {f"blocks.{i}.{name}" for i in (0, 1) for name in ("0.weight", "1.weight", "1.bias")}
 
     def test_the_scale_of_a_network_does_not_weigh_in_a_mean(self, pool):
         given = lesson(pool)
         first = lambda patches: patches[:, 0].double().mean(dim=(1, 2, 3)).numpy()  # noqa: E731
         second = lambda patches: -patches[:, 1].double().std(dim=(1, 2, 3)).numpy() + first(patches) * 0.5  # noqa: E731
-        mean = recipes.mean_score([first, second], given)(given.patches)
-        again = recipes.mean_score([first, lambda patches: 7 + 1000 * second(patches)], given)(given.patches)
+        mean = mean_score([first, second], given)(given.patches)
+        again = mean_score([first, lambda patches: 7 + 1000 * second(patches)], given)(given.patches)
         assert np.allclose(mean, again)
 
     def test_unknown_lever_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="unknown lever magic; allowed: default, plain_hu_raw"):
-            recipes.run_levers(tmp_path / "a.csv", tmp_path, ["magic"])
+            run_levers(tmp_path / "a.csv", tmp_path, ["magic"])
 
 
 class TestTables:
@@ -140,9 +161,9 @@ class TestTables:
 
         wanted = [(name, i) for i in range(3) for name in ("null", "b")]
         columns = ["name", "number", "value"]
-        study.grow_table(tmp_path / "a.csv", columns=columns, keys=columns[:2], wanted=wanted, work=work)
-        study.grow_table(tmp_path / "b.csv", columns=columns, keys=columns[:2], wanted=wanted[2:4], work=work)
-        study.grow_table(tmp_path / "b.csv", columns=columns, keys=columns[:2], wanted=wanted, work=work, n_jobs=2)
+        grow_table(tmp_path / "a.csv", columns=columns, keys=columns[:2], wanted=wanted, work=work)
+        grow_table(tmp_path / "b.csv", columns=columns, keys=columns[:2], wanted=wanted[2:4], work=work)
+        grow_table(tmp_path / "b.csv", columns=columns, keys=columns[:2], wanted=wanted, work=work, n_jobs=2)
         assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
         assert len((tmp_path / "log").read_text()) == 6 + 2 + 4, "two pieces were there"
 
@@ -151,7 +172,7 @@ class TestTables:
         rows = [("default", i, c) for i, c in enumerate(base)]
         rows += [("dropout", i, c + 0.01 * (i + 1)) for i, c in enumerate(base[:2])]
         table = pd.DataFrame(rows, columns=["lever", "cohort", "c_held_out"]).assign(c_apparent=0.9, seconds=1.0)
-        found = recipes.lever_table(table)
+        found = lever_table(table)
         assert list(found.index) == ["default", "dropout"] and found.loc["dropout", "cohorts"] == 2
         assert found.loc["dropout", "difference"] == pytest.approx(0.015)
         assert found.loc["dropout", "difference_se"] == pytest.approx(0.005)
@@ -160,7 +181,7 @@ class TestTables:
 
 
 def volume_as_radiomics(draw, _):
-    value, learned = draw.features[recipes.VOLUME], draw.training["patient_id"]
+    value, learned = draw.features[VOLUME], draw.training["patient_id"]
     return FittedScores(value[learned], value[learned], value.drop(learned), {})
 
 
@@ -168,10 +189,10 @@ def volume_as_radiomics(draw, _):
 def rows(pool):
     """Rows of one larger cohort in three variants."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "COHORT", study.StudySettings(patients=54, folds=3, reserve=50))
-        patch.setattr(recipes, "TrainingSettings", partial(TrainingSettings, epochs=3))
-        patch.setattr(recipes, "radiomic_scores", volume_as_radiomics)  # the real one is tested with the study
-        return {v: recipes.measure_scores(pool, v, 1) for v in ("full", "null", "decoupled")}
+        patch.setattr(f"{HELD_OUT}.COHORT", StudySettings(patients=54, folds=3, reserve=50))
+        patch.setattr(f"{HELD_OUT}.TrainingSettings", partial(TrainingSettings, epochs=3))
+        patch.setattr(f"{HELD_OUT}.radiomic_scores", volume_as_radiomics)  # the real one is tested with the study
+        return {v: measure_scores(pool, v, 1) for v in ("full", "null", "decoupled")}
 
 
 class TestScores:
@@ -190,9 +211,9 @@ class TestScores:
         assert c["DL"] > 0.6
 
     def test_summary(self, rows):
-        table = pd.DataFrame([row for part in rows.values() for row in part], columns=recipes.SCORE_COLUMNS)
+        table = pd.DataFrame([row for part in rows.values() for row in part], columns=SCORE_COLUMNS)
         second = table.assign(cohort=2, c_held_out=table["c_held_out"] + 0.02)
         both = pd.concat([table, second])
-        assert recipes.score_table(both).loc[("full", "DL"), "se"] == pytest.approx(0.01)
-        gap = recipes.score_difference(both, "full", "true hazard", "DL")
+        assert score_table(both).loc[("full", "DL"), "se"] == pytest.approx(0.01)
+        gap = score_difference(both, "full", "true hazard", "DL")
         assert gap["cohorts"] == 2 and gap["se"] == pytest.approx(0, abs=1e-12)

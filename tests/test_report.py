@@ -8,8 +8,13 @@ import plotly.graph_objects as go
 import pytest
 from test_evaluation import every_row, score_table
 
-from rps_utils import evaluation, figures, report
+from rps_utils.evaluation.discrimination import discrimination_rows
+from rps_utils.figures.discrimination import c_index_plot
+from rps_utils.figures.style import save_figure
 from rps_utils.files import write_csv, write_json
+from rps_utils.pages import column_texts
+from rps_utils.report.page import c_index_table, parameter_table, read_figures, write_report
+from rps_utils.report.paper import NOT_REPORTED, PAPER_C, hazard_ratio_beside_paper, logrank_beside_paper, paper_and_run
 from rps_utils.runs.parameters import default_parameters
 from rps_utils.runs.steps import NOTEBOOKS
 
@@ -44,9 +49,9 @@ def make_run(folder, scores=None):
     scores = score_table(60) if scores is None else scores
     write_csv(scores, folder / "scores.csv")
     write_csv(every_row(scores, [12, 999]), folder / "metrics.csv")
-    rows = evaluation.discrimination_rows(scores, tau=36, n_bootstrap=50)
-    chart = figures.c_index_plot(rows[rows["metric"] == "harrell_c"], "Harrell's C")
-    figures.save_figure(chart, rows, folder, "07_c_index", "Intervals over patients.")
+    rows = discrimination_rows(scores, tau=36, n_bootstrap=50)
+    chart = c_index_plot(rows[rows["metric"] == "harrell_c"], "Harrell's C")
+    save_figure(chart, rows, folder, "07_c_index", "Intervals over patients.")
     return folder
 
 
@@ -57,7 +62,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(run):
-    return Page(report.write_report(run).read_text(encoding="utf-8"))
+    return Page(write_report(run).read_text(encoding="utf-8"))
 
 
 def add_study(run):
@@ -83,7 +88,7 @@ def add_study(run):
 def study_page(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("study"))
     add_study(run)
-    return Page(report.write_report(run).read_text(encoding="utf-8"))
+    return Page(write_report(run).read_text(encoding="utf-8"))
 
 
 def test_the_page_fetches_nothing(page):
@@ -142,14 +147,14 @@ def test_long_tables_are_cut_and_say_so(study_page):
 
 
 def test_the_cohort_can_be_given_a_label(run):
-    page = Page(report.write_report(run, "Phantom, seed 7, synthetic").read_text(encoding="utf-8"))
+    page = Page(write_report(run, "Phantom, seed 7, synthetic").read_text(encoding="utf-8"))
     assert "Cohort: Phantom, seed 7, synthetic" in page.text
 
 
 def test_names_from_outside_cannot_become_part_of_the_page(tmp_path):
     scores = score_table(40, kinds=("validation",))
     scores["model"] = scores["model"].replace("Noise", "</script><script>alert(1)</script>")
-    page = Page(report.write_report(make_run(tmp_path, scores)).read_text(encoding="utf-8"))
+    page = Page(write_report(make_run(tmp_path, scores)).read_text(encoding="utf-8"))
     assert not any("alert" in word and "<" not in word for word in page.words)
     scripts = [named for tag, named in page.tags if tag == "script"]
     assert len(scripts) == 3  # library, one figure, the loop that draws
@@ -158,13 +163,13 @@ def test_names_from_outside_cannot_become_part_of_the_page(tmp_path):
 def test_simulated_lessons_come_after_the_runs_own_figures(tmp_path):
     data = pd.DataFrame({"x": [1]})
     for name in ("07_a_lesson_b", "07_z"):
-        figures.save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
-    assert [f["name"] for f in report.read_figures(tmp_path, "07")] == ["07_z", "07_a_lesson_b"]
+        save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
+    assert [f["name"] for f in read_figures(tmp_path, "07")] == ["07_z", "07_a_lesson_b"]
 
 
 def test_without_metrics_there_is_no_report(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"metrics\.csv does not exist: run the notebook"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
 
 
 def c_rows(*rows):
@@ -174,7 +179,7 @@ def c_rows(*rows):
 
 def test_the_papers_numbers_stand_beside_the_runs():
     rows = c_rows(("DLCM", "cross_fitted", 0.7, 0.6, 0.8), ("DLCM", "validation", 0.66, np.nan, np.nan))
-    table = report.paper_and_run(rows).iloc[0]
+    table = paper_and_run(rows).iloc[0]
     assert table["training: paper"] == "0.848 (0.790 to 0.915)"
     assert table["validation: paper"] == "0.749 (0.601 to 0.878)"
     assert table["training: cross-fitted"] == "0.700 (0.600 to 0.800)"
@@ -187,16 +192,16 @@ PAPER = {"DL": (0.778, 0.730), "Rad": (0.716, 0.654), "Clinical": (0.721, 0.648)
 
 @pytest.mark.parametrize(("model", "numbers"), PAPER.items(), ids=PAPER)
 def test_the_papers_numbers_are_those_of_its_abstract(model, numbers):
-    assert tuple(report.PAPER_C.loc[model, ["training", "validation"]]) == numbers
+    assert tuple(PAPER_C.loc[model, ["training", "validation"]]) == numbers
 
 
 def test_models_unknown_to_the_paper_get_no_paper_columns():
-    table = report.paper_and_run(c_rows(("Nomogram", "validation", 0.66, 0.5, 0.8)))
+    table = paper_and_run(c_rows(("Nomogram", "validation", 0.66, 0.5, 0.8)))
     assert table.columns.tolist() == ["model", "validation: this run"]
 
 
 def test_the_table_for_the_terminal(run):
-    text = report.c_index_table(run)
+    text = c_index_table(run)
     assert "training: cross-fitted" in text and "validation: this run" in text
     assert len(text.splitlines()) == 4
 
@@ -213,14 +218,14 @@ def test_the_adjusted_hazard_ratio_stands_beside_the_papers():
             "kind": "cross_fitted",
         }
     )
-    table = report.hazard_ratio_beside_paper(ratios)
+    table = hazard_ratio_beside_paper(ratios)
     assert table["hazard ratio"].tolist() == ["5.950 (2.800 to 12.644)", "2.500 (1.500 to 4.000)"]
     assert table["p"].tolist() == ["< 0.001", "< 0.001"]
-    assert len(report.hazard_ratio_beside_paper(ratios.iloc[:0])) == 1
+    assert len(hazard_ratio_beside_paper(ratios.iloc[:0])) == 1
 
 
 def test_log_rank_p_values_stand_beside_the_papers(run):
-    table = report.logrank_beside_paper(pd.read_csv(run / "metrics.csv"))
+    table = logrank_beside_paper(pd.read_csv(run / "metrics.csv"))
     assert table.loc[0, ["apparent", "validation"]].tolist() == ["< 0.0001", "0.012"]
     assert table["model"].tolist() == ["paper, DL-score", "True", "Noise"]
 
@@ -237,15 +242,15 @@ COLUMNS = {
 
 @pytest.mark.parametrize(("values", "texts"), COLUMNS.values(), ids=COLUMNS)
 def test_columns_are_written_for_reading(values, texts):
-    assert report.column_texts(pd.Series(values)) == texts
+    assert column_texts(pd.Series(values)) == texts
 
 
 def test_choices_name_parameters_that_notebooks_have():
     known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path.stem)}
-    named = {name for names in report.NOT_REPORTED["parameters"] for name in names.split(", ") if name}
+    named = {name for names in NOT_REPORTED["parameters"] for name in names.split(", ") if name}
     assert named <= known
 
 
 def test_parameters_are_listed_once_with_their_notebooks():
-    table = report.parameter_table({"07_x": {"tau": 60, "run_dir": "x"}, "09_y": {"tau": 60}, "11_z": {"tau": 36}})
+    table = parameter_table({"07_x": {"tau": 60, "run_dir": "x"}, "09_y": {"tau": 60}, "11_z": {"tau": 36}})
     assert table.to_numpy().tolist() == [["tau", "36", "11"], ["tau", "60", "07, 09"]]

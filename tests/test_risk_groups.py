@@ -6,8 +6,10 @@ import pytest
 from lifelines import CoxPHFitter
 from test_evaluation import LANDMARKS, one, score_table
 
-from rps_utils import inference, metrics, risk_groups
+from rps_utils.evaluation import risk_groups
+from rps_utils.intervals.cutoffs import maxstat_cutoff
 from rps_utils.scores import by_cause
+from rps_utils.survival.curves import kaplan_meier, survival_at
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_numbers_at_risk_stand_at_round_times(last, step):
 def test_a_searched_cutoff_is_that_of_training_with_its_corrected_p(scores):
     cutoffs = risk_groups.training_cutoffs(scores, "maxstat").set_index(["model", "kind"])
     own = scores[(scores["model"] == "True") & (scores["kind"] == "cross_fitted")]
-    best = inference.maxstat_cutoff(own["time_months"], own["event"], own["risk"])
+    best = maxstat_cutoff(own["time_months"], own["event"], own["risk"])
     for kind in ("cross_fitted", "validation"):
         found = cutoffs.loc[("True", kind)]
         assert (found["cutoff"], found["p_corrected"], found["learned_from"]) == (
@@ -125,7 +127,7 @@ def test_restricted_means_are_areas_under_the_curves(scores):
     assert found["difference"]["value"] == pytest.approx(found["low"]["value"] - found["high"]["value"])
     own = risk_groups.with_groups(scores).query("model == 'True' and kind == 'validation' and group == 'high'")
     fine = np.arange(0.005, 36, 0.01)
-    area = np.mean([metrics.survival_at(own["time_months"], own["event"], t) for t in fine]) * 36
+    area = np.mean([survival_at(own["time_months"], own["event"], t) for t in fine]) * 36
     assert found["high"]["value"] == pytest.approx(area, abs=0.01)
     assert found["difference"]["ci_low"] > 0
     noise = one(rows, model="Noise", kind="validation", metric="rmst_difference")
@@ -141,7 +143,7 @@ def test_restricted_means_beyond_the_follow_up_are_an_explained_gap(scores):
 def test_risks_of_the_groups_are_kaplan_meiers(scores):
     rows = risk_groups.risk_group_rows(scores, LANDMARKS)
     own = risk_groups.with_groups(scores).query("model == 'True' and kind == 'validation' and group == 'low'")
-    km = metrics.kaplan_meier(own["time_months"], own["event"]).query("time <= 36").iloc[-1]
+    km = kaplan_meier(own["time_months"], own["event"]).query("time <= 36").iloc[-1]
     row = one(rows, model="True", kind="validation", metric="one_minus_km_low", horizon_months=36)
     expected = [1 - km["survival"], 1 - km["ci_high"], 1 - km["ci_low"]]
     np.testing.assert_allclose(row[["value", "ci_low", "ci_high"]].to_numpy(float), expected, rtol=1e-12)

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import shortcut, study
-from rps_utils.phantom_patients import VARIANTS, draw_patients
+from rps_utils.lab.phantom.patients import VARIANTS, draw_patients
+from rps_utils.lab.studies import shortcut
+from rps_utils.lab.studies.pool import Pool
+from rps_utils.lab.studies.replicates import SETTINGS
+from rps_utils.lab.studies.tables import RESULTS, read_replicates
 
 pytestmark = pytest.mark.filterwarnings("ignore:Optimization terminated early")
 
@@ -26,7 +29,7 @@ def pools():
     )
     seen = features.assign(f0=people["scanner"].to_numpy())
     patches = np.random.default_rng(4).random((200, 5, 16, 16, 16)).astype(np.float16)
-    return study.Pool(people, patches, seen), study.Pool(people, patches, features)
+    return Pool(people, patches, seen), Pool(people, patches, features)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +65,7 @@ def test_the_summary_pairs_here_and_elsewhere(table):
 
 
 def test_finished_replicates_are_kept(pools, tmp_path, monkeypatch):
-    rows = [
-        {**{name: getattr(SMALL, name) for name in study.SETTINGS}, "variant": "era_only", "model": "Rad", "way": "x"}
-    ]
+    rows = [{**{name: getattr(SMALL, name) for name in SETTINGS}, "variant": "era_only", "model": "Rad", "way": "x"}]
     rows[0] |= {"rho_scanner": 0.1, "c_here": 0.6, "c_elsewhere": 0.5}
     monkeypatch.setattr(shortcut, "measure_shortcut", lambda *a: [{**rows[0], "replicate": a[2]}])
     first = shortcut.run_shortcut(tmp_path / "t.csv", *pools, 2, SMALL)
@@ -74,7 +75,7 @@ def test_finished_replicates_are_kept(pools, tmp_path, monkeypatch):
 
 
 def test_two_pools_of_other_people_are_refused(pools, tmp_path):
-    other = study.Pool(pools[1].patients[:50], pools[1].patches[:50], pools[1].features[:50])
+    other = Pool(pools[1].patients[:50], pools[1].patches[:50], pools[1].features[:50])
     with pytest.raises(ValueError, match="the two pools hold different patients"):
         shortcut.run_shortcut(tmp_path / "t.csv", pools[0], other, 1, SMALL)
 
@@ -86,7 +87,7 @@ def test_both_models_are_learned_in_every_way(pools):
 
 
 def test_the_committed_table_is_complete():
-    table = study.read_replicates(study.RESULTS / "shortcut.csv")
+    table = read_replicates(RESULTS / "shortcut.csv")
     assert list(table.columns) == shortcut.COLUMNS
     assert table["replicate"].nunique() >= 4
     assert (

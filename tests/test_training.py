@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rps_utils.augmentation import NO_AUGMENTATION
-from rps_utils.crossfit import assemble, leave_out_sets
-from rps_utils.metrics import harrell_c
-from rps_utils.networks import (
+from rps_utils.deep.augmentation import NO_AUGMENTATION
+from rps_utils.deep.checkpoints import read_card, read_checkpoint, write_checkpoint
+from rps_utils.deep.folds import fit_fold_networks
+from rps_utils.deep.networks import (
     MONAI_NETWORKS,
     RegionNetwork,
     build_network,
@@ -24,19 +24,17 @@ from rps_utils.networks import (
     take_over_weights,
     weighted_sums,
 )
-from rps_utils.training import (
+from rps_utils.deep.training import (
     Training,
     TrainingSettings,
     Unfinished,
     cox_loss,
     event_batches,
-    fit_fold_networks,
     predict_risk,
-    read_card,
-    read_checkpoint,
     train_network,
-    write_checkpoint,
 )
+from rps_utils.learning.crossfit import assemble, leave_out_sets
+from rps_utils.survival.concordance import harrell_c
 
 QUICK = TrainingSettings(epochs=3, network_options={"widths": [4]}, seed=3)
 
@@ -206,7 +204,7 @@ def test_weights_of_a_local_file_are_taken_over(tmp_path):
 
 
 def test_importing_the_training_code_leaves_monai_and_torchsurv_alone():
-    code = "import sys, rps_utils.training; print([m for m in ('monai', 'torchsurv') if m in sys.modules])"
+    code = "import sys, rps_utils.deep.training; print([m for m in ('monai', 'torchsurv') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rps_utils import unlike
-from rps_utils.images import Volume, load_pair
-from rps_utils.patches import PatchSettings, make_patch
-from rps_utils.phantom_ct import render_patient
-from rps_utils.phantom_patients import draw_patients, image_causes
+from rps_utils.imaging import likeness
+from rps_utils.imaging.patches import PatchSettings, make_patch
+from rps_utils.imaging.volumes import Volume, load_pair
+from rps_utils.lab.phantom.ct import render_patient
+from rps_utils.lab.phantom.patients import draw_patients, image_causes
 
 REALDATA = os.environ.get("RPS_REALDATA", "")
 CUT = PatchSettings(size=16, spacing_mm=18.0)
@@ -21,7 +21,7 @@ def summaries_of(scans):
     """Summaries of pairs of CT and mask, by name."""
     facts = [(name, ct.spacing[0], ct.spacing[2]) for name, (ct, _) in scans.items()]
     patches = np.stack([make_patch(ct, mask, CUT) for ct, mask in scans.values()])
-    return unlike.summarise(patches, CUT, pd.DataFrame(facts, columns=["patient_id", *unlike.SPACINGS]))
+    return likeness.summarise(patches, CUT, pd.DataFrame(facts, columns=["patient_id", *likeness.SPACINGS]))
 
 
 def phantoms(n, seed):
@@ -37,7 +37,7 @@ def training():
 
 @pytest.fixture(scope="module")
 def reference(training):
-    return unlike.learn_reference(training, pd.Series(np.arange(20) % 4, training.index), 0.05)
+    return likeness.learn_reference(training, pd.Series(np.arange(20) % 4, training.index), 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_rate_of_false_alarms_is_the_stated_one():
     mixing = np.tril(np.ones((8, 8))) * 0.5 + np.eye(8)
     for _ in range(40):
         values = pd.DataFrame(draw.normal(size=(260, 8)) @ mixing, columns=list("abcdefgh"))
-        known = unlike.learn_reference(values[:60], pd.Series(np.arange(60) % 5), 0.05)
+        known = likeness.learn_reference(values[:60], pd.Series(np.arange(60) % 5), 0.05)
         rates.append((known.distance(values[60:]) > known.limit).mean())
     assert 0.03 <= np.mean(rates) <= 0.065
 
@@ -80,7 +80,7 @@ def test_strangers_are_flagged_and_others_are_not(reference, others):
 def test_real_sarcomas_are_flagged_among_phantoms(training, reference, with_spacing):
     if not with_spacing:  # by what is seen, not by how the scan was taken
         seen = [name for name in training if not name.endswith("_mm")]
-        reference = unlike.learn_reference(training[seen], pd.Series(np.arange(20) % 4, training.index), 0.05)
+        reference = likeness.learn_reference(training[seen], pd.Series(np.arange(20) % 4, training.index), 0.05)
     folders = {name: Path(REALDATA) / "sts_ct" / name / "nifti" for name in ("STS_001", "STS_002")}
     scans = {name: load_pair(f / "image.nii.gz", f / "mask.nii.gz") for name, f in folders.items()}
     assert (reference.distance(summaries_of(scans)) > 1.5 * reference.limit).all()
@@ -88,7 +88,7 @@ def test_real_sarcomas_are_flagged_among_phantoms(training, reference, with_spac
 
 def test_distance_by_hand():
     precision = np.linalg.inv([[1, 0.8], [0.8, 1]])
-    known = unlike.Reference(["a", "b"], [1.0, 2.0], [2.0, 0.5], precision.tolist())
+    known = likeness.Reference(["a", "b"], [1.0, 2.0], [2.0, 0.5], precision.tolist())
     shown = pd.DataFrame({"a": [4.0], "b": [1.25]}, index=["P"])
     assert known.in_sd(shown).to_numpy().tolist() == [[1.5, -1.5]]
     assert known.distance(shown)["P"] == pytest.approx(np.sqrt(2 * 1.5**2 * (1 / (1 - 0.8)) / 2))
@@ -97,15 +97,15 @@ def test_distance_by_hand():
 def test_a_share_out_of_reach_becomes_the_least_possible():
     values = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 3)), columns=list("abc"))
     fold = pd.Series(np.arange(12) % 3)
-    known = unlike.learn_reference(values, fold, 0.01)
+    known = likeness.learn_reference(values, fold, 0.01)
     assert known.share == pytest.approx(1 / 13)
-    assert known.limit == unlike.cross_fitted_distances(values, fold).max()
+    assert known.limit == likeness.cross_fitted_distances(values, fold).max()
 
 
 def test_what_cannot_be_measured_is_refused(reference):
     with pytest.raises(ValueError, match=r"summary .* is missing: cut the patches"):
         reference.distance(pd.DataFrame({"other": [1.0]}))
     with pytest.raises(ValueError, match="needed: mask and rim"):
-        unlike.summarise(np.zeros((1, 1, 16, 16, 16)), PatchSettings(channels=("hu",)), pd.DataFrame())
+        likeness.summarise(np.zeros((1, 1, 16, 16, 16)), PatchSettings(channels=("hu",)), pd.DataFrame())
     with pytest.raises(ValueError, match="share = 1"):
-        unlike.learn_reference(pd.DataFrame(), pd.Series(), 1)
+        likeness.learn_reference(pd.DataFrame(), pd.Series(), 1)

@@ -14,7 +14,7 @@ from rps_utils.cli.options import AT_LEAST_ONE, CORES, Command, Group, cores
 from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
 
 if TYPE_CHECKING:
-    from rps_utils.ingest import Outcome
+    from rps_utils.ingest.export import Outcome
 
 DICOM_FOLDER = InputFolder("the folder with the DICOM files")
 DOWNLOAD = InputFolder("a folder that rps public download filled", holding="series.csv")
@@ -34,8 +34,9 @@ collection = click.argument("collection", metavar="COLLECTION")
 @click.option("--json", "as_json", is_flag=True, help="print problems, counts and images as JSON")
 def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
     """Check a manifest and every file it names."""
-    from rps_utils.check import as_dict, check, write_page
-    from rps_utils.manifest import check_manifest, format_problems
+    from rps_utils.cohort.check import as_dict, check, write_page
+    from rps_utils.cohort.contract import format_problems
+    from rps_utils.cohort.manifest import check_manifest
 
     if not (html or as_json):
         problems = check_manifest(manifest, n_jobs=CORES)
@@ -79,7 +80,7 @@ def ingest_command(
     SOURCE is the folder with the DICOM files; it is left as it is.
     """
     with _extra("dicom"):
-        from rps_utils.ingest import ingest
+        from rps_utils.ingest.export import ingest
 
     options = {"without_quarantined": without_quarantined, "identified": identified_source}
     return _tell(ingest(source, clinical, out, mapping, cores, **options), out)
@@ -93,7 +94,7 @@ def public() -> None:
 @public.command("list")
 def public_list_command() -> None:
     """Say which public collections are known, and what is missing."""
-    from rps_utils.public import describe_collections
+    from rps_utils.public.series import describe_collections
 
     click.echo(describe_collections())
 
@@ -104,7 +105,7 @@ def public_list_command() -> None:
 def public_manifest_command(collection: str, out: Path) -> None:
     """Write the list of the series of COLLECTION from the index, offline."""
     from rps_utils.files import write_csv
-    from rps_utils.public import compare_series, index_series, pinned_series
+    from rps_utils.public.series import compare_series, index_series, pinned_series
 
     pinned = pinned_series(collection)
     with _extra("public"):
@@ -129,11 +130,11 @@ def public_download_command(
     collection: str, out: Path, patients: int | None, manifest: Path | None, mirror: str | None
 ) -> None:
     """Fetch the series of COLLECTION and verify them, or fail."""
-    from rps_utils.public import pinned_series, read_series
+    from rps_utils.public.series import pinned_series, read_series
 
     series = pinned_series(collection)
     with _extra("public"):
-        from rps_utils.public_download import BUCKET_ADDRESS, download
+        from rps_utils.public.download import BUCKET_ADDRESS, download
 
     series = read_series(manifest) if manifest else series
     click.echo(f"complete, verified: {download(collection, series, out, patients, mirror or BUCKET_ADDRESS)}")
@@ -162,7 +163,7 @@ def public_ingest_command(
     collection: str, source: Path, clinical: Path, out: Path, without_quarantined: bool, cores: int
 ) -> int:
     """Turn a download of COLLECTION and its clinical table into a manifest."""
-    from rps_utils.public import ingest_collection
+    from rps_utils.public.ingest import ingest_collection
 
     with _extra("public"):
         done = ingest_collection(

@@ -55,7 +55,7 @@ def phantom_command(
 ) -> None:
     """Write a synthetic CT cohort with a known hazard."""
     from rps_utils.files import write_csv
-    from rps_utils.phantom import write_cohort
+    from rps_utils.lab.phantom.cohort import write_cohort
 
     endpoint = "competing" if deaths else "lr"
     written = write_cohort(folder, patients, seed, variant, n_jobs=cores, endpoint=endpoint)
@@ -63,7 +63,7 @@ def phantom_command(
         write_csv(_seen_from(written, manifest.parent), manifest)
     click.echo(f"{patients} synthetic patients: {written}")
     if dicom:
-        from rps_utils.dicom_writer import write_twin
+        from rps_utils.lab.phantom.dicom import write_twin
 
         click.echo(f"the same as DICOM, with their table: {write_twin(written, dicom)}")
 
@@ -71,7 +71,7 @@ def phantom_command(
 def make_default_cohort(cores: int) -> Path:
     """Render the synthetic cohort of the repository if it is not there; return the manifest that fits its bytes."""
     from rps_utils.files import read_csv
-    from rps_utils.phantom import IMAGES, write_cohort
+    from rps_utils.lab.phantom.cohort import IMAGES, write_cohort
 
     listed = read_csv(DEFAULT_MANIFEST)
     if not all((ROOT / name).is_file() for column in IMAGES for name in listed[column]):
@@ -88,7 +88,7 @@ def make_default_cohort(cores: int) -> Path:
 def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
     """Return a manifest with its paths relative to another folder."""
     from rps_utils.files import read_csv
-    from rps_utils.phantom import IMAGES
+    from rps_utils.lab.phantom.cohort import IMAGES
 
     way = Path(os.path.relpath(manifest.parent, folder))
     table = read_csv(manifest)
@@ -116,7 +116,8 @@ def replicates_command(
     variant: Sequence[str], count: int, pool_patients: int, pool: Path, out: Path, cores: int, **settings: int
 ) -> None:
     """Run the models on many cohorts drawn from one pool."""
-    from rps_utils.study import StudySettings, make_pool, run_study
+    from rps_utils.lab.studies.pool import make_pool
+    from rps_utils.lab.studies.replicates import StudySettings, run_study
 
     needed = settings["patients"] + max(settings["patients"], settings["reserve"])
     if pool_patients < needed:
@@ -134,8 +135,8 @@ def replicates_command(
 @cores
 def shortcut_command(count: int, pool_patients: int, pool: Path, out: Path, cores: int) -> None:
     """Ask whether scores follow the scanner where it tells the outcome."""
-    from rps_utils.shortcut import SMOOTHING_MM, run_shortcut
-    from rps_utils.study import make_pool
+    from rps_utils.lab.studies.pool import make_pool
+    from rps_utils.lab.studies.shortcut import SMOOTHING_MM, run_shortcut
 
     people = make_pool(pool, pool_patients, n_jobs=cores)
     smooth = make_pool(f"{pool}_smooth", pool_patients, smoothing_mm=SMOOTHING_MM, n_jobs=cores)
@@ -149,7 +150,7 @@ def shortcut_command(count: int, pool_patients: int, pool: Path, out: Path, core
 def power_command(out: Path, cores: int) -> None:
     """Ask what difference of C validation sets detect, by size."""
     from rps_utils.files import write_csv
-    from rps_utils.study import power_table
+    from rps_utils.lab.studies.power import power_table
 
     click.echo(f"synthetic validation sets: {write_csv(power_table(n_jobs=cores), out)}")
 
@@ -164,7 +165,7 @@ def power_command(out: Path, cores: int) -> None:
 @cores
 def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, out: Path, cores: int) -> None:
     """Ask what each choice in the recipe of the networks is worth."""
-    from rps_utils.recipes import LEVERS, run_levers
+    from rps_utils.lab.studies.levers import LEVERS, run_levers
 
     if cohorts[0] >= cohorts[1]:
         raise click.UsageError(f"--cohorts {cohorts[0]} {cohorts[1]}: FIRST must lie below END")
@@ -186,8 +187,8 @@ def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, 
 @cores
 def dl_command(variant: Sequence[str], count: int, pool: Path, out: Path, cores: int) -> None:
     """Compare the DL-score with its rivals and the truth."""
-    from rps_utils.recipes import run_scores
-    from rps_utils.study import make_pool
+    from rps_utils.lab.studies.held_out import run_scores
+    from rps_utils.lab.studies.pool import make_pool
 
     people = make_pool(pool, n_jobs=cores)
     run_scores(out, people, variant, count, cores)

@@ -92,7 +92,7 @@ class LazyChoice(click.Choice):
 
 def variants() -> list[str]:
     """Name the variants of the synthetic hazard."""
-    from rps_utils.phantom_patients import VARIANTS
+    from rps_utils.lab.phantom.patients import VARIANTS
 
     return sorted(VARIANTS)
 

@@ -31,7 +31,8 @@ from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile
 @cores
 def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
     """Run the notebooks on a cohort."""
-    from rps_utils.manifest import check_manifest, format_problems, lacking_columns, read_cells
+    from rps_utils.cohort.contract import format_problems
+    from rps_utils.cohort.manifest import check_manifest, lacking_columns, read_cells
     from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
     from rps_utils.runs.parameters import chosen_value
     from rps_utils.runs.steps import read_steps
@@ -85,7 +86,7 @@ def evaluate_command(
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
     """Score new patients with a finished run, refitting nothing."""
-    from rps_utils.predict import predict
+    from rps_utils.finished.predict import predict
 
     rows = predict(run, manifest, out, cores)
     patients = rows.drop_duplicates("patient_id")
@@ -102,8 +103,7 @@ def audit_command(run: Path) -> int:
 
     The ledger is read, then the Cox models are refitted with the outcomes of those judged exchanged.
     """
-    from rps_utils.fusion import blind_refits, refit_plans
-    from rps_utils.ledger import audit, verdict
+    from rps_utils.finished.audit import audit, blind_refits, refit_plans, verdict
 
     findings, plans = audit(run), refit_plans(run)
     moved = blind_refits(run, plans)
@@ -122,7 +122,7 @@ def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Map
 
 
 def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:
-    from rps_utils.report import c_index_table
+    from rps_utils.report.page import c_index_table
     from rps_utils.runs.chain import run_chain
 
     run = out.resolve()

@@ -14,10 +14,49 @@ from scipy.stats import chi2, norm
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 from sksurv.util import Surv
 
-from rps_utils import inference, metrics
-from rps_utils.cox import CoxModel
-from rps_utils.nomogram import make_nomogram, read_points
-from rps_utils.partial_likelihood import baseline_hazard, fit_partial_likelihood, ph_score_test, score_test_at_zero
+from rps_utils.intervals.comparison import compare_c
+from rps_utils.intervals.cutoffs import apply_cutoff, logrank_scan, maxstat_cutoff, median_cutoff
+from rps_utils.intervals.influence import auc_estimate, brier_estimate, compare_auc
+from rps_utils.intervals.resampling import (
+    bca_constants,
+    c_standard_error,
+    counts_of,
+    interval_from,
+    jackknife,
+    optimism_bootstrap,
+    replicate,
+    resample_counts,
+)
+from rps_utils.learning.cox import CoxModel
+from rps_utils.learning.nomogram import make_nomogram, read_points
+from rps_utils.survival.brier import brier_score, integrated_brier, ipa
+from rps_utils.survival.calibration import (
+    calibration_errors,
+    calibration_groups,
+    calibration_slope,
+    calibration_slope_interval,
+    observed_expected,
+    spline_knots,
+)
+from rps_utils.survival.concordance import harrell_c, pair_counts, uno_c
+from rps_utils.survival.curves import (
+    kaplan_meier,
+    logrank_table,
+    median_survival,
+    pairwise_logrank,
+    rmst,
+    survival_at,
+)
+from rps_utils.survival.curves import logrank as logrank_test
+from rps_utils.survival.decision import net_benefit
+from rps_utils.survival.follow_up import at_risk
+from rps_utils.survival.partial_likelihood import (
+    baseline_hazard,
+    fit_partial_likelihood,
+    ph_score_test,
+    score_test_at_zero,
+)
+from rps_utils.survival.roc import td_auc as auc_at
 
 Z = norm.ppf(0.975)
 THRESHOLDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -109,10 +148,10 @@ def concordance(data):
         if not len(rows):
             continue
         args = (*follow_up(rows), rows[score].to_numpy())
-        c, se = inference.c_standard_error(*args)
-        counts = metrics.pair_counts(*args)
+        c, se = c_standard_error(*args)
+        counts = pair_counts(*args)
         logit, spread = np.log(c / (1 - c)), Z * se / (c * (1 - c))
-        yield f"{name}/harrell_c", metrics.harrell_c(*args)
+        yield f"{name}/harrell_c", harrell_c(*args)
         yield f"{name}/harrell_se", se
         yield f"{name}/concordant", counts.concordant
         yield f"{name}/discordant", counts.discordant
@@ -122,29 +161,29 @@ def concordance(data):
         yield f"{name}/ci_logit_lo", 1 / (1 + np.exp(spread - logit))
         yield f"{name}/ci_logit_hi", 1 / (1 + np.exp(-spread - logit))
         for label, tau in (("Inf", np.inf), ("tau", data.tau)):
-            yield f"{name}/uno_c/R_nG2/tau={label}", metrics.uno_c(*args, tau)
-            yield f"{name}/uno_c/G=test_left/tau={label}", metrics.uno_c(*args, tau)
-            yield f"{name}/uno_se/R_nG2/tau={label}", inference.c_standard_error(*args, tau)[1]
-        yield f"{name}/weighted_c/timewt=S_over_G", metrics.uno_c(*args, np.inf)
+            yield f"{name}/uno_c/R_nG2/tau={label}", uno_c(*args, tau)
+            yield f"{name}/uno_c/G=test_left/tau={label}", uno_c(*args, tau)
+            yield f"{name}/uno_se/R_nG2/tau={label}", c_standard_error(*args, tau)[1]
+        yield f"{name}/weighted_c/timewt=S_over_G", uno_c(*args, np.inf)
 
 
 def td_auc(data):
     args = follow_up(data.test)
     for model in "AB":
         for t in data.times:
-            yield f"{model}/ipcw_G=test_left/t={t}", metrics.td_auc(*args, data.test[f"lp{model}"], t)
+            yield f"{model}/ipcw_G=test_left/t={t}", auc_at(*args, data.test[f"lp{model}"], t)
     grid, _ = survival_matrix(data)
-    yield "A/mean_plain_G=test_left", np.mean([metrics.td_auc(*args, data.test["lpA"], t) for t in grid])
+    yield "A/mean_plain_G=test_left", np.mean([auc_at(*args, data.test["lpA"], t) for t in grid])
 
 
 def brier(data):
     args = follow_up(data.test)
     for model in "AB":
         for t in data.times:
-            lrfs, km = data.test[f"S{model}_{t}"], metrics.survival_at(*args, t)
-            yield f"{model}/ipcw_G=test_left/t={t}", metrics.brier_score(*args, lrfs, t)
-            yield f"{model}/null_km_G=test_left/t={t}", metrics.brier_score(*args, np.full(len(lrfs), km), t)
-            yield f"{model}/ipa_G=test_left/t={t}", metrics.ipa(*args, lrfs, t)
+            lrfs, km = data.test[f"S{model}_{t}"], survival_at(*args, t)
+            yield f"{model}/ipcw_G=test_left/t={t}", brier_score(*args, lrfs, t)
+            yield f"{model}/null_km_G=test_left/t={t}", brier_score(*args, np.full(len(lrfs), km), t)
+            yield f"{model}/ipa_G=test_left/t={t}", ipa(*args, lrfs, t)
 
 
 def survival_matrix(data):
@@ -156,22 +195,22 @@ def survival_matrix(data):
 def ibs(data):
     args = follow_up(data.test)
     grid, matrix = survival_matrix(data)
-    null = np.tile([metrics.survival_at(*args, t) for t in grid], (len(matrix), 1))
-    yield "A/trapezoid_G=test_left", metrics.integrated_brier(*args, matrix, grid)
-    yield "null_km/trapezoid_G=test_left", metrics.integrated_brier(*args, null, grid)
+    null = np.tile([survival_at(*args, t) for t in grid], (len(matrix), 1))
+    yield "A/trapezoid_G=test_left", integrated_brier(*args, matrix, grid)
+    yield "null_km/trapezoid_G=test_left", integrated_brier(*args, null, grid)
 
 
 def riskRegression(data):
     args = follow_up(data.test)
     for t in data.times:
         for model in "AB":
-            auc = inference.auc_estimate(*args, data.test[f"lp{model}"], t)
-            score = inference.brier_estimate(*args, data.test[f"S{model}_{t}"], t)
+            auc = auc_estimate(*args, data.test[f"lp{model}"], t)
+            score = brier_estimate(*args, data.test[f"S{model}_{t}"], t)
             for name, (value, low, high, _) in (("auc", auc), ("brier", score)):
                 yield from wald(f"{name}/{model}", t, value, low, high)
-        km = np.full(len(data.test), metrics.survival_at(*args, t))
-        yield f"brier/Null_model/est/t={t}", metrics.brier_score(*args, km, t)
-        pair = inference.compare_auc(*args, data.test["lpB"], data.test["lpA"], t)
+        km = np.full(len(data.test), survival_at(*args, t))
+        yield f"brier/Null_model/est/t={t}", brier_score(*args, km, t)
+        pair = compare_auc(*args, data.test["lpB"], data.test["lpA"], t)
         yield f"auc_diff/B_minus_A/est/t={t}", pair.difference
         yield f"auc_diff/B_minus_A/se/t={t}", pair.std_error
         yield f"auc_diff/B_minus_A/p/t={t}", pair.p
@@ -188,9 +227,9 @@ def calibration(data):
     args = follow_up(data.test)
     if not len(data.train) and "lpA" not in data.test:
         return
-    slope = metrics.calibration_slope_interval(*args, data.test["lpA"])
+    slope = calibration_slope_interval(*args, data.test["lpA"])
     se = (slope.ci_high - slope.ci_low) / (2 * Z)
-    yield "A/slope", metrics.calibration_slope(*args, data.test["lpA"])
+    yield "A/slope", calibration_slope(*args, data.test["lpA"])
     yield from {"A/slope_se": se, "A/slope_lo": slope.ci_low, "A/slope_hi": slope.ci_high}.items()
     yield "A/slope_p_vs_1", 2 * norm.sf(abs(slope.value - 1) / se)
     for t in data.times:
@@ -199,19 +238,19 @@ def calibration(data):
 
 
 def calibration_at(data, args, lrfs, t):
-    ratio = metrics.observed_expected(*args, lrfs, t)
+    ratio = observed_expected(*args, lrfs, t)
     yield from {"oe": ratio.value, "oe_lo": ratio.ci_low, "oe_hi": ratio.ci_high}.items()
-    yield from {"obs_risk_km": 1 - metrics.survival_at(*args, t), "mean_pred": 1 - lrfs.mean()}.items()
+    yield from {"obs_risk_km": 1 - survival_at(*args, t), "mean_pred": 1 - lrfs.mean()}.items()
     k = data.config["calib_k"]
-    for g in metrics.calibration_groups(*args, lrfs, t, k).itertuples():
+    for g in calibration_groups(*args, lrfs, t, k).itertuples():
         values = (g.n, g.predicted, g.observed, g.ci_low, g.ci_high)
         for key, value in zip(("n", "mean_pred", "obs", "obs_lo_loglog", "obs_hi_loglog"), values, strict=True):
             yield f"group{g.group}_of_{k}/{key}", value
     for baseline in ("efron", "breslow"):
-        errors = metrics.calibration_errors(*args, lrfs, t, baseline)
+        errors = calibration_errors(*args, lrfs, t, baseline)
         for key, value in zip(("ICI", "E50", "E90", "Emax"), errors, strict=True):
             yield f"austin_rcs3_cox/{key}/baseline={baseline}", value
-    for i, knot in enumerate(metrics.spline_knots(np.log(-np.log(lrfs))), 1):
+    for i, knot in enumerate(spline_knots(np.log(-np.log(lrfs))), 1):
         yield f"austin_rcs3_cox/knot{i}", knot
 
 
@@ -219,7 +258,7 @@ def dca(data):
     args = follow_up(data.test)
     for t in data.times:
         for model in "AB":
-            table = metrics.net_benefit(*args, 1 - data.test[f"S{model}_{t}"], t, THRESHOLDS)
+            table = net_benefit(*args, 1 - data.test[f"S{model}_{t}"], t, THRESHOLDS)
             for row in table.itertuples():
                 at = f"t={t}/pt={row.threshold:g}"
                 yield f"all/net_benefit/{at}", row.treat_all
@@ -237,30 +276,30 @@ def km(data):
             yield f"test/{name}/{key}", value
         if name != "all":
             for t in (0, *data.times):
-                yield f"test/at_risk_table/{name}/t={t}", metrics.at_risk(rows["time"], t)[0]
+                yield f"test/at_risk_table/{name}/t={t}", at_risk(rows["time"], t)[0]
     time, event = follow_up(data.test)
-    yield "test/followup_median_reverse_km", metrics.median_survival(time, 1 - event).value
+    yield "test/followup_median_reverse_km", median_survival(time, 1 - event).value
 
 
 def km_group(rows, data):
     args = follow_up(rows)
     for interval, label in (("log", "log"), ("log-log", "loglog"), ("plain", "plain")):
-        table = metrics.kaplan_meier(*args, interval)
+        table = kaplan_meier(*args, interval)
         for t in data.times:
             known = table[table["time"] <= t]
             row = known.iloc[-1] if len(known) else {"ci_low": 1.0, "ci_high": 1.0, "std_error": 0.0}
-            beyond = np.isnan(metrics.survival_at(*args, t))
+            beyond = np.isnan(survival_at(*args, t))
             yield f"lower_{label}/t={t}", np.nan if beyond else row["ci_low"]
             yield f"upper_{label}/t={t}", np.nan if beyond else row["ci_high"]
             yield f"se_greenwood/t={t}", np.nan if beyond else row["std_error"]
         if label != "plain":
-            median = metrics.median_survival(*args, interval)
+            median = median_survival(*args, interval)
             yield from {f"median_{label}": median.value, f"median_lo_{label}": median.ci_low}.items()
             yield f"median_hi_{label}", median.ci_high
     for t in data.times:
-        yield f"surv/t={t}", metrics.survival_at(*args, t)
-        yield f"n_risk/t={t}", metrics.at_risk(args[0], t)[0]
-    mean = metrics.rmst(*args, data.tau)
+        yield f"surv/t={t}", survival_at(*args, t)
+        yield f"n_risk/t={t}", at_risk(args[0], t)[0]
+    mean = rmst(*args, data.tau)
     yield from {"rmst_tau": mean.value, "rmst_tau_se": (mean.ci_high - mean.ci_low) / (2 * Z)}.items()
 
 
@@ -269,14 +308,14 @@ def logrank(data):
     for column in data.config["groups"]:
         group = data.test[column]
         for rho in (0, 1):
-            test = metrics.logrank(*args, group, rho)
+            test = logrank_test(*args, group, rho)
             values = {"chisq": test.chi2, "df": group.nunique() - 1, "p": test.p}
             yield from ((f"test/{column}/rho={rho}/{key}", value) for key, value in values.items())
-        for row in metrics.logrank_table(*args, group).itertuples():
+        for row in logrank_table(*args, group).itertuples():
             yield f"test/{column}/rho=0/obs/{row.group}", row.observed
             yield f"test/{column}/rho=0/exp/{row.group}", row.expected
         if group.nunique() > 2:
-            for row in metrics.pairwise_logrank(*args, group).itertuples():
+            for row in pairwise_logrank(*args, group).itertuples():
                 yield f"test/{column}/pairwise_p_none/{row.group_a}_vs_{row.group_b}", row.p
                 yield f"test/{column}/pairwise_p_holm/{row.group_a}_vs_{row.group_b}", row.p_holm
             yield f"test/{column}/trend_cox_score_p", chi2.sf(score_test_at_zero(*args, group)[1], 1)
@@ -285,9 +324,9 @@ def logrank(data):
 def paired_c(data):
     args = (*follow_up(data.test), data.test["lpA"], data.test["lpB"])
     for label, tau in (("n", None), ("n_over_G2", np.inf)):
-        pair = inference.compare_c(*args, tau, counts=inference.resample_counts(len(data.test), 5), permutations=0)
+        pair = compare_c(*args, tau, counts=resample_counts(len(data.test), 5), permutations=0)
         d, se = pair.difference.value, pair.std_error
-        variances = [inference.c_standard_error(*args[:2], score, tau)[1] ** 2 for score in args[2:]]
+        variances = [c_standard_error(*args[:2], score, tau)[1] ** 2 for score in args[2:]]
         values = {"cA": pair.c_a, "cB": pair.c_b, "diff": pair.c_a - pair.c_b, "se_diff": se, "z": pair.z, "p": pair.p}
         values |= {"lo": d - Z * se, "hi": d + Z * se, "cov": (sum(variances) - se**2) / 2}
         yield from ((f"timewt={label}/{key}", value) for key, value in values.items())
@@ -296,18 +335,18 @@ def paired_c(data):
 def cutoff(data):
     if not len(data.train):
         return
-    median = inference.median_cutoff(data.train["lpA"])
+    median = median_cutoff(data.train["lpA"])
     yield "median_train_lpA", median.value
     for part, rows in (("train", data.train), ("test", data.test)):
-        high = inference.apply_cutoff(rows["lpA"], median)
+        high = apply_cutoff(rows["lpA"], median)
         fit = fit_partial_likelihood(*follow_up(rows), high)
         yield f"median_train_lpA/{part}/n_high", high.sum()
-        yield f"median_train_lpA/{part}/logrank_chisq", metrics.logrank(*follow_up(rows), high).chi2
+        yield f"median_train_lpA/{part}/logrank_chisq", logrank_test(*follow_up(rows), high).chi2
         yield f"median_train_lpA/{part}/hr", np.exp(fit.coefficients[0, 0])
     for marker in ("lpA", data.config["marker"]):
         args = (*follow_up(data.train), data.train[marker])
-        best, scan = inference.maxstat_cutoff(*args), inference.logrank_scan(*args)
-        moved = metrics.logrank(*follow_up(data.test), inference.apply_cutoff(data.test[marker], scan))
+        best, scan = maxstat_cutoff(*args), logrank_scan(*args)
+        moved = logrank_test(*follow_up(data.test), apply_cutoff(data.test[marker], scan))
         found = {"maxstat_cut": best.value, "maxstat_stat": best.statistic, "maxstat_p_Lau92": best.p_corrected}
         found |= {"maxstat_p_Lau94": best.p_corrected_94, "logrank_scan_cut": scan.value}
         found |= {"logrank_scan_chisq": scan.statistic, "logrank_scan_ncuts": scan.candidates}
@@ -343,24 +382,24 @@ def bootstrap(data):
     rows = data.extra(f"boot_{data.name}_test.csv", header=None) if rows is None else rows
     if rows is None:
         return
-    counts = inference.counts_of(rows.to_numpy() - 1, len(data.test))
+    counts = counts_of(rows.to_numpy() - 1, len(data.test))
     a, b = data.test["lpA"].to_numpy(), data.test["lpB"].to_numpy()
 
     def difference(*args, weights=None):
-        return metrics.harrell_c(*args[:3], weights=weights) - metrics.harrell_c(*args[:2], args[3], weights=weights)
+        return harrell_c(*args[:3], weights=weights) - harrell_c(*args[:2], args[3], weights=weights)
 
-    plans = {"harrell_A": (metrics.harrell_c, a), "harrell_B": (metrics.harrell_c, b), "diff_A_B": (difference, a, b)}
-    plans |= {"uno_A_tau": (metrics.uno_c, a, data.tau), "auc_A_t2": (metrics.td_auc, a, data.times[1])}
+    plans = {"harrell_A": (harrell_c, a), "harrell_B": (harrell_c, b), "diff_A_B": (difference, a, b)}
+    plans |= {"uno_A_tau": (uno_c, a, data.tau), "auc_A_t2": (td_auc, a, data.times[1])}
     for name, (metric, *rest) in plans.items():
         args = (*follow_up(data.test), *rest)
-        estimate, values = metric(*args), inference.replicate(metric, counts, *args)
-        left_out = inference.jackknife(metric, len(a), *args)
+        estimate, values = metric(*args), replicate(metric, counts, *args)
+        left_out = jackknife(metric, len(a), *args)
         good = values[np.isfinite(values)]
-        z0, acceleration = inference.bca_constants(good, estimate, left_out)
+        z0, acceleration = bca_constants(good, estimate, left_out)
         found = {"n_failed": len(values) - len(good), "se": good.std(ddof=1), "mean": good.mean()}
         found |= {"z0": z0, "acc": acceleration}
         for method, short in (("percentile", "perc"), ("basic", "basic"), ("normal", "norm"), ("bca", "bca")):
-            limits = inference.interval_from(values, estimate, method, left_out)
+            limits = interval_from(values, estimate, method, left_out)
             found |= {f"{short}_lo": limits[0], f"{short}_hi": limits[1]}
         yield from ((f"test/{name}/{key}", value) for key, value in found.items())
 
@@ -375,7 +414,7 @@ def optimism(data):
     def fit_and_score(at):
         return x @ fit_partial_likelihood(time[at], event[at], x[at]).coefficients[0]
 
-    found = inference.optimism_bootstrap(time, event, fit_and_score, rows.to_numpy() - 1)
+    found = optimism_bootstrap(time, event, fit_and_score, rows.to_numpy() - 1)
     yield from {"A_train/apparent_c": found.apparent, "A_train/optimism_c": found.optimism}.items()
     yield from {"A_train/corrected_c": found.corrected, "A_train/mean_slope": found.slope}.items()
     yield "A_train/n_failed", found.failed
@@ -395,12 +434,12 @@ def crossfit(data):
     yield from ((f"oof_lp/row{i + 1}", scores["oof"][i]) for i in range(5))
     smaller = fit_partial_likelihood(time, event, rows[config["covsB"]]).loglik[0]
     for name, score in scores.items():
-        yield f"{name}_c", metrics.harrell_c(time, event, score)
+        yield f"{name}_c", harrell_c(time, event, score)
         both = np.column_stack([score, rows[config["covsB"]]])
         fit = fit_partial_likelihood(time, event, both)
         for column, value in zip([name, *config["covsB"]], fit.coefficients[0], strict=True):
             yield f"fused_{name}/coef/{column}", value
-        yield f"fused_{name}/c", metrics.harrell_c(time, event, both @ fit.coefficients[0])
+        yield f"fused_{name}/c", harrell_c(time, event, both @ fit.coefficients[0])
         yield f"fused_{name}/lr_p_score", chi2.sf(2 * (fit.loglik[0] - smaller), 1)
 
 

@@ -1,0 +1,1 @@
+"""The door of the study, and who is in it."""

@@ -1,0 +1,181 @@
+"""The gate for an existing manifest, as one page and as JSON: faults, counts, what was looked for, what images hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from rps_utils.cohort.contract import (
+    AFFINE_TOLERANCE,
+    HIGHEST_HU,
+    LONGEST_FOLLOW_UP,
+    LOWEST_HU_BELOW,
+    MOST_VOXELS,
+    SMALLEST_TUMOUR_ML,
+    SPACING_MM,
+    SPLITS,
+    TUMOUR_HU,
+    UNDETECTABLE,
+    Problem,
+    data_kind,
+    plain_text,
+)
+from rps_utils.cohort.manifest import check_manifest, read_cells
+from rps_utils.cohort.scans import check_paths, header_faults
+from rps_utils.files import write_text
+
+LOOKED_FOR = {
+    "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
+    "persons": "no column that identifies somebody; pseudonyms of letters, digits, . _ -",
+    "patients": "each once, in one split; no scan under two ids; no file named twice",
+    "outcome": f"months above 0 and up to {LONGEST_FOLLOW_UP:g}; a known event code; recurrences in every split",
+    "clinical columns": "numbers with a decimal point, without units and codes for missing; no formula",
+    "paths": "files .nii or .nii.gz below the manifest's folder: no address, link or .. that leads out",
+    "checksums": "where given, those of the files",
+    "grid": f"3-D, {MOST_VOXELS / 1e6:.0f} million voxels at most, {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm, right "
+    f"angles; sform and qform, CT and mask alike within {AFFINE_TOLERANCE:g}",
+    "CT": f"finite; air at {LOWEST_HU_BELOW:g} HU or below, nothing above {HIGHEST_HU:g} HU",
+    "mask": f"0 and 1 only, {SMALLEST_TUMOUR_ML:g} ml or more, background around it, "
+    f"on tissue (median {TUMOUR_HU[0]:g} to {TUMOUR_HU[1]:g} HU)",
+}
+IMAGE_FACTS = (
+    *("patient_id", "matrix", "spacing_mm", "axes", "lowest_hu", "median_hu", "highest_hu"),
+    *("labels", "tumour_ml", "tumour_median_hu"),
+)
+
+
+class Check(NamedTuple):
+    """What the gate says of a manifest.
+
+    Attributes
+    ----------
+    manifest : str
+        File name.
+    data_kind : str
+        See `manifest.data_kind`.
+    counts : dict of str to int
+        Patients, events and problems, as far as the file can be read.
+    problems : list of Problem
+    images : pandas.DataFrame
+        `IMAGE_FACTS`, one row a patient; empty cells where a file cannot be read.
+    """
+
+    manifest: str
+    data_kind: str
+    counts: dict[str, int]
+    problems: list[Problem]
+    images: pd.DataFrame
+
+
+def check(path: str | Path, n_jobs: int = 1) -> Check:
+    """Check a manifest and tell what its images hold. Nothing is written.
+
+    Parameters
+    ----------
+    path : str or Path
+    n_jobs : int
+        Processes that read voxels.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such manifest.
+    """
+    problems = check_manifest(path, n_jobs=n_jobs)
+    cells, unreadable = read_cells(path)
+    cells = cells.iloc[:0] if unreadable else cells
+    paths = {} if unreadable else check_paths(cells, Path(path).parent)[0]
+    facts = Parallel(n_jobs=n_jobs)(delayed(image_facts)(own) for own in paths.values())
+    images = pd.DataFrame(facts, columns=list(IMAGE_FACTS[1:]), index=cells.index)
+    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
+    return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, images)
+
+
+def _counts(cells: pd.DataFrame, problems: list[Problem]) -> dict[str, int]:
+    counts = {"patients": len(cells)}
+    if len(cells):
+        counts["events"] = int(cells["event"].isin(("1", "1.0")).sum())
+        counts |= {name: int((cells["split"] == name).sum()) for name in SPLITS if "split" in cells}
+    rows = {problem.row for problem in problems if problem.row is not None}
+    return counts | {"problems": len(problems), "rows with a problem": len(rows)}
+
+
+def image_facts(paths: dict[str, Path]) -> dict[str, Any]:
+    """Return what the two files of a patient hold: `IMAGE_FACTS` but the id, as far as they can be read.
+
+    Parameters
+    ----------
+    paths : dict
+        ``image`` and ``mask``, where their paths are safe.
+    """
+    headers = {column: header_faults(path, column)[0] for column, path in paths.items()}
+    images = {column: image for column, image in headers.items() if image is not None}
+    ct, mask = (_voxels(images.get(column)) for column in ("image", "mask"))
+    facts: dict[str, Any] = {}
+    if ct is not None:
+        header = images["image"]
+        facts |= {
+            "matrix": " x ".join(map(str, ct.shape)),
+            "spacing_mm": " x ".join(f"{s:.4g}" for s in header.header.get_zooms()),
+            "axes": "".join(axis or "?" for axis in nib.aff2axcodes(header.affine)),
+        }
+        facts |= dict(zip(("lowest_hu", "median_hu", "highest_hu"), _whole(np.quantile(ct, [0, 0.5, 1])), strict=True))
+    if mask is not None:
+        inside = mask != 0
+        voxel_ml = abs(np.linalg.det(images["mask"].affine[:3, :3])) / 1000
+        labels = np.unique(mask)
+        facts["labels"] = ", ".join(f"{label:g}" for label in labels[:5]) + ", ..." * (len(labels) > 5)
+        facts["tumour_ml"] = round(float(inside.sum() * voxel_ml), 1)
+        if ct is not None and ct.shape == mask.shape and inside.any():
+            facts["tumour_median_hu"] = _whole([np.median(ct[inside])])[0]
+    return facts
+
+
+def _voxels(image: nib.Nifti1Image | None) -> np.ndarray | None:
+    try:
+        return None if image is None else np.asarray(image.dataobj)
+    except Exception:  # the gate has named it; here the cells stay empty
+        return None
+
+
+def _whole(values: Any) -> list[int | None]:
+    return [round(float(value)) if np.isfinite(value) else None for value in values]
+
+
+def as_dict(found: Check) -> dict[str, Any]:
+    """Return a check as plain values for JSON: ``manifest, data_kind, sound, counts, problems, images``."""
+    images = found.images.astype(object).where(found.images.notna(), None)
+    return {
+        "manifest": found.manifest,
+        "data_kind": found.data_kind,
+        "sound": not found.problems,
+        "counts": found.counts,
+        "problems": [problem._asdict() for problem in found.problems],
+        "images": images.to_dict("records"),
+    }
+
+
+def write_page(found: Check, path: str | Path) -> Path:
+    """Write a check as one page that works offline, with every fault as a row and no picture of anybody."""
+    from rps_utils.pages import page_table, render_page
+
+    rows = [[plain_text(str(cell), 200) if cell is not None else "" for cell in p] for p in found.problems]
+    header = ["row", "patient", "column", "value", "allowed", "remedy"]
+    faults = page_table(pd.DataFrame(rows, columns=header), "Every fault. Rows count lines, the header is 1.", None)
+    images = found.images.assign(patient_id=found.images["patient_id"].map(plain_text))
+    page = render_page(
+        "check.html",
+        manifest=found.manifest,
+        data_kind=found.data_kind,
+        counts=found.counts,
+        faults=faults,
+        looked_for=LOOKED_FOR,
+        undetectable=UNDETECTABLE,
+        images=page_table(images, "Read from the files; no cell where a file cannot be read.", None),
+    )
+    return write_text(page, path)

@@ -1,0 +1,167 @@
+"""What a cohort may hold: columns, limits, missing values, and how a fault is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+OUTCOME = ("time_months", "event")
+REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
+OPTIONAL_FILES = ("reference_map",)
+FILES = ("image", "mask", *OPTIONAL_FILES)
+HASHES = {f"{column}_sha256": column for column in FILES}
+SPLITS = ("training", "validation")
+READY_MADE = "risk_"
+DATA_KIND = "data_kind"
+DATA_KINDS = ("synthetic", "public", "private")
+RESERVED = {"fold": "folds are drawn by the study", "died": "death without local recurrence is written as event 2"}
+NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, *RESERVED, *HASHES)
+MISSING = ("", "na", "n/a", "nan", "null")
+MISSING_CODES = ("-999", "-9999", "-999.0")
+
+PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
+
+LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
+MOST_VOXELS = 300_000_000  # 512 x 512 x 1,144
+SPACING_MM = (0.2, 12.0)
+AFFINE_TOLERANCE = 1e-3
+LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0
+TUMOUR_HU = (-250.0, 500.0)  # median inside the mask: outside lies air, lung or bone
+SMALLEST_TUMOUR_ML = 1.0
+LEAST_GROUPS = 3  # nested cross-fitting leaves two out and needs one to learn from
+
+# No check of the files tells these from sound data.
+UNDETECTABLE = {
+    "whole scan mirrored": "left and right, or head and foot, exchanged in CT and mask alike: look at the anatomy",
+    "mask mirrored onto tissue": "where the mirrored place is soft tissue too, nothing in the file tells it",
+    "mask of another patient on an equal grid": "a NIfTI mask has no owner; on tissue it looks like any other",
+    "last slices never exported": "unless a segmentation names them, or the tumour reaches the end of the scan",
+    "outcomes exchanged between patients": "each value is allowed; only the source can tell",
+    "event coded the other way round": "each code is allowed; the report shows the number of events",
+    "wrong phase, or a scan after treatment": "headers seldom tell it; only drawn vessels make a phase plausible",
+}
+
+
+class Problem(NamedTuple):
+    """One fault of a manifest.
+
+    Attributes
+    ----------
+    row : int or None
+        Line of the file (the header is line 1); None where a column or the whole table is meant.
+    patient_id, column, value : str
+        Where it is and what stands there.
+    allowed, remedy : str
+        What may stand there, and how to mend it.
+    """
+
+    row: int | None
+    patient_id: str
+    column: str
+    value: str
+    allowed: str
+    remedy: str
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be used; the message is the table of its faults."""
+
+
+class Fault(NamedTuple):
+    """A fault of one row, before it is known which row."""
+
+    column: str
+    value: str
+    allowed: str
+    remedy: str
+
+
+def table_problem(column: str, value: str, allowed: str, remedy: str) -> Problem:
+    """Return a fault that concerns the whole table or a whole column."""
+    return Problem(None, "", column, value, allowed, remedy)
+
+
+def is_missing(cells: pd.Series) -> pd.Series:
+    """Tell which text cells stand for a missing value: empty, NA, N/A, NaN, null."""
+    return cells.str.lower().isin(MISSING)
+
+
+def data_kind(cohort: pd.DataFrame) -> str:
+    """Return whose data a cohort holds: ``synthetic``, ``public``, or ``private`` where nobody says otherwise."""
+    return str(cohort[DATA_KIND].iloc[0]) if DATA_KIND in cohort and len(cohort) else "private"
+
+
+def why_withheld(cohort: pd.DataFrame, show_pixels: str = "auto") -> str:
+    """Say why pictures of these patients are left out of notebooks and figures; empty where they may be shown.
+
+    Parameters
+    ----------
+    cohort : pandas.DataFrame
+        A manifest or ``cohort.csv``.
+    show_pixels : {"auto", "yes", "no"}
+        ``auto`` shows synthetic and public patients. Notebooks and reports are passed on more freely than scans.
+    """
+    if show_pixels not in ("auto", "yes", "no"):
+        raise ValueError(f"show_pixels = {show_pixels!r}; allowed: auto, yes, no")
+    if show_pixels == "no":
+        return "not shown: show_pixels is set to no"
+    if show_pixels == "yes" or data_kind(cohort) != "private":
+        return ""
+    return (
+        f"not shown: the manifest does not call these patients synthetic or public (column {DATA_KIND}). "
+        "To see them in notebooks that stay with you, set the parameter show_pixels to yes."
+    )
+
+
+def clinical_columns(columns: Iterable[str]) -> list[str]:
+    """Return the names of the clinical columns: all but ids, files, outcome, split, kind and ``risk_<Name>``."""
+    return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
+    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
+    return len(text) > 1 and text[0] in "=+-@\t\r" and not number
+
+
+def problem_line(problem: Problem) -> int:
+    """Return the line of a problem, 0 where it concerns the whole table: the order in which faults are shown."""
+    return problem.row or 0
+
+
+def format_problems(problems: list[Problem], alike: int = 5) -> str:
+    """Write problems as an aligned table, one line each.
+
+    Parameters
+    ----------
+    problems : list of Problem
+    alike : int
+        Of one kind (same column, same remedy) so many lines are shown; a last line counts the others.
+    """
+    if not problems:
+        return "no problem found"
+    shown: list[tuple[str, ...]] = []
+    kinds: dict[tuple[str, str, str], int] = {}
+    for p in problems:
+        kind = (p.column, p.allowed, p.remedy)
+        kinds[kind] = kinds.get(kind, 0) + 1
+        if kinds[kind] <= alike:
+            row = "-" if p.row is None else str(p.row)
+            shown.append((row, plain_text(p.patient_id), p.column, plain_text(p.value), p.allowed, p.remedy))
+    table = [("line", "patient", "column", "found", "allowed", "remedy"), *shown]
+    widths = [max(len(row[i]) for row in table) for i in range(5)]
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in table]
+    lines += [f"... and {n - alike} more like it in column {kind[0]}" for kind, n in kinds.items() if n > alike]
+    return f"{len(problems)} problem{'s' * (len(problems) != 1)}\n" + "\n".join(lines)
+
+
+def plain_text(text: str, width: int = 60) -> str:
+    """Keep a cell on one line of `width`: control characters become visible, long text is cut."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,376 @@
+"""The door of the study: reads a data manifest and names everything that is wrong with it, before anything runs.
+
+A manifest is a CSV file with one row a patient. Cells are read as text and parsed afterwards, so that nothing is
+guessed on the way: ``1,5`` stays ``1,5`` and can be named. The checks go from cheap to dear: cells, then file
+names, then image headers, then voxels. All are run, so that one look shows every fault, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rps_utils.cohort.contract import (
+    DATA_KIND,
+    DATA_KINDS,
+    DECIMAL_COMMA,
+    FILES,
+    HASHES,
+    IDENTIFYING,
+    LEAST_GROUPS,
+    LONGEST_FOLLOW_UP,
+    MISSING,
+    MISSING_CODES,
+    NUMBER,
+    OUTCOME,
+    PATIENT_ID,
+    READY_MADE,
+    REQUIRED,
+    RESERVED,
+    SPLITS,
+    ManifestError,
+    Problem,
+    clinical_columns,
+    format_problems,
+    is_formula,
+    is_missing,
+    problem_line,
+    table_problem,
+)
+from rps_utils.cohort.scans import check_images, check_paths, given_files
+
+
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read a manifest into typed columns.
+
+    Parameters
+    ----------
+    path : str or Path
+        A local CSV file in UTF-8. Addresses (``https://``) are not followed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a patient. ``time_months`` float, ``event`` int (0 censored, 1 local recurrence, 2 death without
+        it; `scores.by_cause` makes it 0/1), clinical columns float where every cell is a number and text otherwise,
+        missing cells NaN; ``image``, ``mask`` and, if given, ``reference_map`` stay relative to the manifest.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ManifestError
+        A cell is wrong. Images are not opened here: see `check_manifest`.
+    """
+    cells, problems = read_cells(path)
+    problems = problems or check_cells(cells)
+    if problems:
+        raise ManifestError(format_problems(problems))
+    typed = {column: _typed_column(column, cells[column]) for column in cells.columns}
+    return pd.DataFrame(typed).reset_index(drop=True)
+
+
+def image_files(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
+    """Return ``patient_id`` and, for each file of a patient, its path from `root`; missing where there is none."""
+    table = manifest.reindex(columns=["patient_id", *FILES])
+    for column in FILES:
+        table[column] = [str(Path(root) / name) if isinstance(name, str) else None for name in table[column]]
+    return table
+
+
+def _typed_column(column: str, cells: pd.Series) -> pd.Series:
+    if column in (*HASHES, "image", "mask", "patient_id", "split"):
+        return cells
+    given = cells.where(~is_missing(cells))
+    if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
+        return given
+    return given.astype(float).astype(int) if column == "event" else given.astype(float)
+
+
+def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list[Problem]]:
+    """Read a manifest as text.
+
+    Parameters
+    ----------
+    path : str or Path
+    learn : bool
+        See `check_manifest`.
+
+    Returns
+    -------
+    cells : pandas.DataFrame
+        Stripped text; the index is the line of the file.
+    problems : list of Problem
+        What keeps the file from being a table: encoding, separator, rows of other length, columns missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"manifest {path} does not exist: give the path of a local CSV file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [(reader.line_num, row) for reader in [csv.reader(stream)] for row in reader if any(row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        return pd.DataFrame(), [
+            table_problem("file", path.name, "CSV text in UTF-8", f"save it as CSV UTF-8 ({error})")
+        ]
+    if len(lines) < 2:
+        return pd.DataFrame(), [table_problem("file", path.name, "a header and one row a patient", "add the patients")]
+    header = [name.strip() for name in lines[0][1]]
+    problems = [*_header_problems(header, learn), *_length_problems(lines[1:], len(header))]
+    sound = {line: row for line, row in lines[1:] if len(row) == len(header)}
+    cells = pd.DataFrame.from_dict(sound, orient="index", columns=header)
+    return (cells if problems else cells.apply(lambda column: column.str.strip())), problems
+
+
+def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
+    if len(header) == 1 and re.search(r"[;\t]", header[0]):
+        yield table_problem("header", header[0], "columns separated by commas", "export with a comma as separator")
+        return
+    outcome_free = not learn and not set(OUTCOME) & set(header)
+    for column in REQUIRED:
+        if column not in header and not (outcome_free and column in OUTCOME):
+            yield table_problem(column, "no such column", f"the columns {', '.join(REQUIRED)}", "add it to the header")
+    for column in sorted({c for c in header if header.count(c) > 1}):
+        yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
+    if "" in header and header.count("") == 1:
+        yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
+    for column in RESERVED:
+        if column in header:
+            yield table_problem(column, "reserved name", "any other name", f"rename the column: {RESERVED[column]}")
+    for column in header:
+        if IDENTIFYING.search(column):
+            yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
+
+
+def _length_problems(lines: list[tuple[int, list[str]]], width: int) -> Iterator[Problem]:
+    for line, row in lines:
+        if len(row) != width:
+            remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
+            yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
+
+
+def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
+    """List the clinical columns that models are to use and a manifest does not have; nothing if it cannot be read."""
+    cells, unreadable = read_cells(path)
+    there = clinical_columns(cells.columns)
+    allowed, remedy = f"the manifest has {', '.join(there)}", "add it, or name others: -p clinical_columns=[...]"
+    absent = [] if unreadable else [column for column in wanted if column not in there]
+    return [table_problem(column, "no such column", allowed, remedy) for column in absent]
+
+
+def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "", learn: bool = True) -> list[Problem]:
+    """List the faults of a manifest that show without opening a file.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        From `read_cells`.
+    folds : int, optional
+        Number of folds planned: training must hold an event and three patients for each.
+    split_by : str
+        Column whose values are to be the folds, such as ``centre``, in place of `folds` drawn ones.
+    learn : bool
+        See `check_manifest`.
+    """
+    ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
+    found = [
+        *_patient_problems(cells),
+        *(_cell_problems(cells, "time_months", _time_fault) if "time_months" in cells else ()),
+        *(_cell_problems(cells, "event", _event_fault) if "event" in cells else ()),
+        *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
+        *(_kind_problems(cells) if DATA_KIND in cells else ()),
+        *(p for c in ready_made for p in _cell_problems(cells, c, _number_fault)),
+        *(p for c in HASHES if c in cells for p in _cell_problems(given_files(cells, c), c, _hash_fault)),
+        *(p for c in clinical_columns(cells.columns) for p in _clinical_problems(cells, c, learn)),
+    ]
+    if found or not learn:
+        return sorted(found, key=problem_line)
+    groups = _group_problems(cells, split_by) if split_by else ()
+    return [*_size_problems(cells, None if split_by else folds), *groups]
+
+
+def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
+    for line, text in cells[column].items():
+        wrong = fault(text)
+        if wrong:
+            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+
+
+def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
+    yield from _cell_problems(cells, "patient_id", _id_fault)
+    ids = cells["patient_id"]
+    for line in ids.index[ids.duplicated() & (ids != "")]:
+        first = ids.index[ids == ids[line]][0]
+        value = f"{ids[line]} again, first in line {first}"
+        if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
+            value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
+        yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+
+
+def _id_fault(text: str) -> tuple[str, str] | None:
+    if not PATIENT_ID.fullmatch(text):
+        return "1 to 64 letters, digits, . _ -; first a letter or digit", "give the patient a pseudonym of that form"
+    return None
+
+
+def _number_fault(text: str) -> tuple[str, str] | None:
+    if text.lower() in MISSING:
+        return "a number in every row", "fill in the value or remove the patient"
+    if DECIMAL_COMMA.fullmatch(text):
+        return "a number with a decimal point", f"write {text.replace(',', '.')}"
+    if not NUMBER.fullmatch(text) or not np.isfinite(float(text)):
+        return "a finite number", "write digits only, without unit or sign such as > or ~"
+    return None
+
+
+def _time_fault(text: str) -> tuple[str, str] | None:
+    wrong = _number_fault(text)
+    if wrong:
+        return wrong
+    if float(text) <= 0:
+        return "months above 0", "correct the dates of surgery and last visit; leave out who was never seen again"
+    if float(text) > LONGEST_FOLLOW_UP:
+        return f"months up to {LONGEST_FOLLOW_UP:g}", "divide times in days by 30.4375"
+    return None
+
+
+def _event_fault(text: str) -> tuple[str, str] | None:
+    if text in ("0", "1", "2", "0.0", "1.0", "2.0"):
+        return None
+    allowed = "0 (no local recurrence seen), 1 (local recurrence) or 2 (death without it)"
+    return allowed, "write 0, 1 or 2; leave out who has no follow-up"
+
+
+def _split_fault(text: str) -> tuple[str, str] | None:
+    return None if text in SPLITS else (" or ".join(SPLITS), "correct it, or remove the column to have it drawn")
+
+
+def _kind_problems(cells: pd.DataFrame) -> Iterator[Problem]:
+    yield from _cell_problems(cells, DATA_KIND, _kind_fault)
+    kinds = sorted(set(cells[DATA_KIND]))
+    if len(kinds) > 1 and set(kinds) <= set(DATA_KINDS):
+        remedy = "write private in all rows, or make a manifest of each kind"
+        yield table_problem(DATA_KIND, ", ".join(kinds), "one kind for the whole cohort", remedy)
+
+
+def _kind_fault(text: str) -> tuple[str, str] | None:
+    return None if text in DATA_KINDS else (" or ".join(DATA_KINDS), "correct it; without the column it is private")
+
+
+def _hash_fault(text: str) -> tuple[str, str] | None:
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return None
+    return "64 hexadecimal digits, lower case", "write the file's SHA-256, or remove the column"
+
+
+def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterator[Problem]:
+    """Refuse text in a column of numbers; a column without a majority of numbers is a category."""
+    given = cells.loc[~is_missing(cells[column]), column]
+    if given.empty and not learn:
+        return
+    if given.empty:
+        yield table_problem(column, "no value at all", "a value in some rows", "remove the column")
+        return
+    for line in given.index[given.map(is_formula)]:
+        remedy = "write the value itself, without = + - @ in front"
+        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
+    given = given[~given.map(is_formula)]
+    numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
+    if numeric.mean() <= 0.5:
+        return
+    for line, text in given.items():
+        wrong = _number_fault(text)
+        if text in MISSING_CODES:
+            wrong = "a value, or an empty cell where it is missing", "empty the cell"
+        if wrong:
+            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+
+
+def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
+    """Faults of the cohort as a whole; asked only once every cell is sound."""
+    event = cells["event"].astype(float) == 1
+    split = cells.get("split")
+    for name in SPLITS if split is not None else ():
+        events = int(event[split == name].sum())
+        if not events:
+            value = f"{int((split == name).sum())} patients, 0 events in {name}"
+            yield table_problem("split", value, "events in both splits", "move patients, or remove the column")
+    share = 0.75 if split is None else 1.0
+    training = event if split is None else event[split == "training"]
+    if training.sum() * share < max(folds or 0, 2) or len(training) * share < 3 * (folds or 1):
+        value = f"{len(training)} patients, {int(training.sum())} events" + ("" if split is None else " in training")
+        allowed = f"for {folds} folds 3 patients and 1 event a fold" if folds else "2 events to learn from"
+        yield table_problem("event", value, allowed, "lower the parameter folds, or add patients")
+
+
+def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
+    """Faults of a split in which each value of a column is a fold (leave one centre out)."""
+    remedy = "set split_by to nothing, or merge groups"
+    if column not in cells:
+        yield table_problem(column, "no such column", "the column of split_by", "add it, or set split_by to nothing")
+        return
+    missing = cells.index[is_missing(cells[column])]
+    yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)
+    training = cells[cells["split"] == "training"] if "split" in cells else cells
+    groups = training[~is_missing(training[column])].groupby(column)["event"]
+    if len(groups) < LEAST_GROUPS:
+        value = f"{len(groups)} groups in training ({', '.join(groups.groups)})"
+        yield table_problem(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
+    for name, event in groups:
+        events = int((event.astype(float) == 1).sum())
+        if len(event) < 3 or not events:
+            value = f"{name}: {len(event)} patients, {events} events in training"
+            yield table_problem(column, value, "3 patients and 1 event a group", remedy)
+
+
+def check_manifest(
+    path: str | Path,
+    *,
+    folds: int | None = None,
+    n_jobs: int = 1,
+    voxels: bool = True,
+    split_by: str = "",
+    learn: bool = True,
+) -> list[Problem]:
+    """List everything that is wrong with a manifest and with the files it names. Nothing is written.
+
+    Parameters
+    ----------
+    path : str or Path
+        Manifest (CSV).
+    folds : int, optional
+        Number of folds planned, to check that there are patients and events for them.
+    n_jobs : int
+        Processes that read voxels.
+    voxels : bool
+        False stops after the headers: a second instead of a tenth of a second a patient.
+    split_by : str
+        Column whose values are to be the folds.
+    learn : bool
+        False where a finished model is applied: nobody has to be numerous, a clinical column may be empty, and
+        ``time_months`` and ``event`` may both be absent.
+
+    Returns
+    -------
+    list of Problem
+        In the order of the file; empty if it can be used.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such manifest.
+    """
+    cells, problems = read_cells(path, learn)
+    if problems:
+        return problems
+    paths, wrong_paths = check_paths(cells, Path(path).parent)
+    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
+    return sorted(
+        [*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)], key=problem_line
+    )

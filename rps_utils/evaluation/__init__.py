@@ -1,0 +1,1 @@
+"""Scores in, rows of `metrics.csv` out."""

@@ -1,0 +1,1 @@
+"""Results in, figure out: nothing is fitted here."""

@@ -1,0 +1,234 @@
+"""The look of all figures: template, colours, files, and what several figures share."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from rps_utils.files import write_csv, write_text
+
+INK, GREY, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+
+# Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint on white and left out.
+MODEL_COLOURS = {
+    "DL": "#0072B2",
+    "Rad": "#D55E00",
+    "Clinical": "#009E73",
+    "DLCM": "#7B3294",
+    "RSCM": "#E69F00",
+    "Oracle": "#000000",
+}
+SPARE_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#7B3294", "#E69F00", "#56B4E9", "#CC79A7", "#8C6D31", "#525F7F"]
+GROUP_COLOURS = {"low": "#0072B2", "high": "#D55E00"}
+KIND_SYMBOLS = {
+    "paper_training": "x-thin-open",
+    "apparent": "circle-open",
+    "cross_fitted": "circle",
+    "paper_validation": "cross-thin-open",
+    "validation": "diamond",
+}
+KIND_NAMES = {
+    "paper_training": "paper, training",
+    "paper_validation": "paper, validation",
+    "apparent": "training, apparent",
+    "cross_fitted": "training, cross-fitted",
+    "validation": "validation",
+}
+GREY_VALUES = ("heatmap", "image", "surface", "volume", "isosurface")  # traces that may hold a patient's voxels
+
+
+def figure_template() -> go.layout.Template:
+    """Return the look that all figures share, to be set on a figure and never registered globally."""
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": GREY,
+        "showline": True,
+        "ticks": "outside",
+        "tickcolor": GREY,
+        "zeroline": False,
+        "title": {"standoff": 8},
+        "automargin": True,
+    }
+    return go.layout.Template(
+        layout={
+            "font": {"family": "Arial, Helvetica, sans-serif", "size": 13, "color": INK},
+            # Pinned to the top edge: a legend above the axes then never meets the title.
+            "title": {
+                **{"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
+                **{"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}},
+            },
+            "paper_bgcolor": "white",
+            "plot_bgcolor": "white",
+            "colorway": SPARE_COLOURS,
+            "hoverlabel": {"font": {"size": 12}, "namelength": -1},
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+            "margin": {"l": 70, "r": 30, "t": 80, "b": 60},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
+    )
+
+
+def new_figure(title: str, height: int = 420) -> go.Figure:
+    """Return an empty figure in the shared look; `height` in pixels."""
+    return go.Figure(layout={"template": figure_template(), "title": {"text": title}, "height": height})
+
+
+def model_colours(models: Iterable[str]) -> dict[str, str]:
+    """Give every model its colour: fixed for the study's own, the next free one for others, in order of mention."""
+    models = list(dict.fromkeys(models))
+    taken = {MODEL_COLOURS[m] for m in models if m in MODEL_COLOURS}
+    free = [c for c in SPARE_COLOURS if c not in taken] or SPARE_COLOURS
+    others = [m for m in models if m not in MODEL_COLOURS]
+    chosen = {m: free[i % len(free)] for i, m in enumerate(others)}
+    return {m: MODEL_COLOURS.get(m) or chosen[m] for m in models}
+
+
+def translucent(colour: str, opacity: float = 0.15) -> str:
+    """Return ``#rrggbb`` as an rgba colour, for bands."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def save_figure(
+    figure: go.Figure, data: pd.DataFrame, run: str | Path, name: str, caption: str = "", withheld: str | None = None
+) -> go.Figure:
+    """Keep a figure and its numbers in ``RUN/figures`` and return it for display.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+        It gets the shared look.
+    data : DataFrame
+        The numbers shown, in full precision.
+    run : str or Path
+        Run folder.
+    name : str
+        File name without extension; begin it with the notebook's number (``07_c_index``): the report sorts by it.
+    caption : str
+        What is seen and how to read it, one or two sentences; the report prints it below the figure.
+    withheld : str, optional
+        From `manifest.why_withheld`; to be given with every figure that holds grey values. If it is not empty, nothing
+        is kept, and the figure returned holds these words and no grey value.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The same figure. Written are ``name.html`` (works offline beside the shared ``plotly.min.js``),
+        ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an older one of that
+        name is taken away.
+
+    Raises
+    ------
+    ValueError
+        `name` is no plain file name, or the figure holds grey values and nobody has said whether they may be shown.
+    """
+    if Path(name).name != name or "." in name:
+        raise ValueError(f"name is {name!r}; allowed: a plain file name without extension, such as 07_c_index")
+    if withheld is None and any(trace.type in GREY_VALUES for trace in figure.data):
+        raise ValueError(f"{name} holds grey values: pass withheld=manifest.why_withheld(cohort, show_pixels)")
+    if withheld:
+        figure, data = nothing_to_show(figure.layout.title.text, withheld), data.iloc[:0]
+    folder = Path(run) / "figures"
+    figure.update_layout(template=figure_template(), meta={"caption": caption})
+    if data.empty or not figure.data:
+        for suffix in (".html", ".json", ".csv"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        return figure
+    library = folder / "plotly.min.js"
+    if not library.is_file():
+        write_text(get_plotlyjs(), library)
+    # A fixed element id gives the same bytes in every run.
+    page = figure.to_html(include_plotlyjs=library.name, div_id=name, config={"displaylogo": False})
+    write_text(page, folder / f"{name}.html")
+    write_text(figure.to_json(), folder / f"{name}.json")
+    write_csv(data, folder / f"{name}.csv")
+    return figure
+
+
+def file_name(*parts: str) -> str:
+    """Join words to a plain file name: ``11_km_Cox_age_`` from ``11_km`` and ``Cox (age)``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", "_".join(parts))
+
+
+def nothing_to_show(title: str, why: str = "no value to show: the table of the run says why") -> go.Figure:
+    """Return a figure that says in words that there is nothing to draw."""
+    figure = new_figure(title, 180)
+    text = "<br>".join(textwrap.wrap(why, 100))
+    figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def side_text(figure: go.Figure, y: float, text: str) -> None:
+    """Write a line to the right of a figure at the height `y`."""
+    figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=y, text=text, showarrow=False, font={"size": 12})
+
+
+def interval_bars(rows: pd.DataFrame) -> dict:
+    """Return plotly's error bars from ``value, ci_low, ci_high``."""
+    value, low, high = (rows[c].to_numpy(float) for c in ("value", "ci_low", "ci_high"))
+    # A missing limit draws no bar.
+    return {
+        "array": np.nan_to_num(high - value),
+        "arrayminus": np.nan_to_num(value - low),
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+def padded(values: np.ndarray, *also: float) -> list[float]:
+    """Return the range of the numbers with 5 % more on both sides."""
+    low, high = np.nanmin([np.nanmin(values), *also]), np.nanmax([np.nanmax(values), *also])
+    return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
+
+
+def panels(titles: Sequence[str], title: str, height: int = 430, shared: bool = True) -> go.Figure:
+    """Return a figure with one panel a title, side by side."""
+    figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=0.05)
+    figure.update_layout(template=figure_template(), title={"text": title}, height=height, showlegend=False)
+    return figure.update_annotations(font={"size": 13})
+
+
+def panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]], corner: str) -> None:
+    """Write lines into a corner of a panel, each behind a stroke in its colour (or none): the direct labels."""
+    # The words stay dark: several line colours are too faint to read on white.
+    strokes = [f'<span style="color:{colour}">━</span> ' if colour else "" for _, colour in words]
+    text = "<br>".join(stroke + line for stroke, (line, _) in zip(strokes, words, strict=True))
+    x, y = {"lower right": (0.98, 0.03), "upper right": (0.98, 0.98), "upper left": (0.03, 0.98)}[corner]
+    axis = "" if place == 1 else str(place)
+    figure.add_annotation(
+        text=text,
+        xref=f"x{axis} domain",
+        yref=f"y{axis} domain",
+        x=x,
+        y=y,
+        xanchor="right" if x > 0.5 else "left",
+        yanchor="top" if y > 0.5 else "bottom",
+        align="right" if x > 0.5 else "left",
+        showarrow=False,
+        font={"size": 12},
+        bgcolor="rgba(255,255,255,0.7)",
+    )
+
+
+def wrapped(text: str, width: int = 28) -> list[str]:
+    """Return a text in lines of at most `width` letters."""
+    return textwrap.wrap(text, width)
+
+
+def band(figure: go.Figure, curve: pd.DataFrame, x: str, colour: str, where: Mapping) -> None:
+    """Shade between ``ci_low`` and ``ci_high``, where the curve has them."""
+    if "ci_low" not in curve:
+        return
+    hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **where}
+    band = curve.dropna(subset=["ci_low", "ci_high"])
+    figure.add_scatter(x=band[x], y=band["ci_low"], **hidden)
+    figure.add_scatter(x=band[x], y=band["ci_high"], fill="tonexty", fillcolor=translucent(colour), **hidden)

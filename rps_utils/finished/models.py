@@ -1,0 +1,193 @@
+"""A finished run as frozen models: read whole, checked, and refitted never."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rps_utils.deep.checkpoints import read_card
+from rps_utils.deep.folds import read_fold_ensembles
+from rps_utils.files import read_csv, read_json
+from rps_utils.imaging import likeness
+from rps_utils.imaging.features import ExtractionSettings
+from rps_utils.imaging.patches import PatchSettings, read_patches
+from rps_utils.learning.cox import CoxModel, Design
+from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
+from rps_utils.learning.fusion import FittedFusion, FusionPlan
+from rps_utils.learning.radiomics import RadiomicModel
+from rps_utils.scores import lrfs_landmarks
+
+# Model to the file of its Cox model and of its clinical design, in RUN/models.
+COX_FILES = {
+    "DL": ("dl_cox.json", ""),
+    "Rad": ("rad_cox.json", ""),
+    "Clinical": ("clinical_cox.json", "clinical_design.json"),
+    "DLCM": ("DLCM.json", "fusion_design.json"),
+    "RSCM": ("RSCM.json", "fusion_design.json"),
+}
+NEEDED = {
+    "cohort.csv": "01",
+    "patches.npz": "01",
+    "tables/images.csv": "01",
+    "models/DL_ensembles.json": "03",
+    "models/dl_cox.json": "03",
+    "models/rad_all.json": "04",
+    "models/rad_scale.json": "04",
+    "models/rad_extraction.json": "04",
+    "models/rad_cox.json": "04",
+    "models/clinical_cox.json": "05",
+    "models/clinical_design.json": "05",
+    "models/DLCM.json": "06",
+    "models/RSCM.json": "06",
+    "models/fusion_design.json": "06",
+    "scores.csv": "06",
+    "tables/risk_groups_cutoffs.csv": "11",
+}
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """What a finished run knows, ready to be applied.
+
+    Attributes
+    ----------
+    folder : Path
+    patch_settings : PatchSettings
+    training_patches : set of str
+        Digests of the patches of the training patients.
+    crop_spacing, margin_mm : float
+        Of the crops for radiomics, mm.
+    extraction : ExtractionSettings
+    radiomics : RadiomicModel
+    radiomics_scale : Scale
+    fusions : dict of str to FittedFusion
+        The Cox models that were fitted in all training patients.
+    landmarks : list of float
+        Months.
+    cutoffs : dict of str to float
+        Model to the cut-off for new patients.
+    bounds : dict
+        ``level``, and ``residual`` by model; empty without notebook 16.
+    likeness : unlike.Reference or None
+    """
+
+    folder: Path
+    patch_settings: PatchSettings
+    training_patches: set[str]
+    crop_spacing: float
+    margin_mm: float
+    extraction: ExtractionSettings
+    radiomics: RadiomicModel
+    radiomics_scale: Scale
+    fusions: dict[str, FittedFusion]
+    landmarks: list[float]
+    cutoffs: dict[str, float]
+    bounds: dict[str, Any]
+    likeness: likeness.Reference | None
+
+
+def load_run(folder: str | Path) -> FrozenRun:
+    """Read everything that is needed to apply a run.
+
+    Raises
+    ------
+    FileNotFoundError
+        Files are missing; the message names each, and the notebook that writes it.
+    ValueError
+        Files do not belong together.
+    """
+    run = Path(folder)
+    absent = [f"{name} (notebook {number})" for name, number in NEEDED.items() if not (run / name).is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"{run} is no finished run; missing: {', '.join(absent)}; finish it with `rps run --out {run}`"
+        )
+    training = read_csv(run / "cohort.csv").query("split == 'training'")
+    patches, settings = read_patches(run / "patches.npz", training["patient_id"])
+    images = read_csv(run / "tables" / "images.csv").iloc[0]
+    stored = {name: read_json(run / "models" / name) for name in ("rad_all.json", "rad_extraction.json")}
+    known = _optional(run, "likeness.json")
+    frozen = FrozenRun(
+        folder=run,
+        patch_settings=settings,
+        training_patches=set(map(digest, patches)),
+        crop_spacing=float(images["crop_spacing_mm"]),
+        margin_mm=float(images["margin_mm"]),
+        extraction=ExtractionSettings(**stored["rad_extraction.json"]),
+        radiomics=RadiomicModel(**stored["rad_all.json"]),
+        radiomics_scale=Scale(**read_json(run / "models" / "rad_scale.json")),
+        fusions={model: _fusion(run, model) for model in COX_FILES},
+        landmarks=lrfs_landmarks(read_csv(run / "scores.csv")),
+        cutoffs=_cutoffs(run),
+        bounds=_optional(run, "bounds.json") or {},
+        likeness=likeness.Reference(**known) if known else None,
+    )
+    read_networks(run, settings)
+    _check_features(frozen)
+    return frozen
+
+
+def digest(patch: np.ndarray) -> str:
+    """Return the SHA-256 of a patch by its voxels: the same patient under any name."""
+    return hashlib.sha256(np.ascontiguousarray(patch).tobytes()).hexdigest()
+
+
+def _optional(run: Path, name: str) -> dict | None:
+    path = run / "models" / name
+    return read_json(path) if path.is_file() else None
+
+
+def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ensemble]:
+    """Return the ensembles that score new patients: left-out fold to files and scales.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A network is missing, or was trained on patches cut otherwise than `settings` say.
+    """
+    models = Path(run) / "models"
+    ensembles = read_fold_ensembles(models)
+    for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
+        if read_card(models / file)["preprocessing"] != _plain(settings):
+            raise ValueError(f"{models / file} was trained on patches cut otherwise: run notebooks 01 and 03 again")
+    return ensembles
+
+
+def _plain(settings: PatchSettings) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _fusion(run: Path, model: str) -> FittedFusion:
+    cox_file, design_file = COX_FILES[model]
+    design = Design(**read_json(run / "models" / design_file)) if design_file else Design({}, {}, {})
+    columns = [*design.medians, *design.levels]
+    fitted = CoxModel(**read_json(run / "models" / cox_file))
+    own = [] if model == "Clinical" else ["image_score"]
+    terms = {*own, *design.medians, *(f"{c}: {level}" for c, levels in design.levels.items() for level in levels[1:])}
+    if set(fitted.terms) != terms:
+        other = sorted(set(fitted.terms) ^ terms)
+        raise ValueError(f"{run}/models: {cox_file} and {design_file} differ in {other}: run notebooks 05 and 06 again")
+    return FittedFusion(FusionPlan(model, columns), object_name(cox_name(model), ()), design, fitted)
+
+
+def _cutoffs(run: Path) -> dict[str, float]:
+    table = read_csv(run / "tables" / "risk_groups_cutoffs.csv")
+    return dict(table.loc[table["kind"] == "validation", ["model", "cutoff"]].dropna().itertuples(index=False))
+
+
+def _check_features(frozen: FrozenRun) -> None:
+    """Refuse a radiomic model whose features are not those that the stored settings compute."""
+    sigmas = [f"log-sigma-{str(sigma).replace('.', '-')}-mm" for sigma in frozen.extraction.log_sigma_mm]
+    known = {"original": ["original_"], "log": sigmas, "wavelet": ["wavelet-"]}
+    begins = tuple(start for kind in frozen.extraction.image_types for start in known[kind])
+    other = [name for name in frozen.radiomics.features if not name.startswith(begins)]
+    if other:
+        raise ValueError(
+            f"{frozen.folder}/models: rad_all.json asks for {other[0]}, rad_extraction.json computes "
+            f"{', '.join(frozen.extraction.image_types)}: run notebook 04 again"
+        )

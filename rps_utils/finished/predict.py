@@ -1,0 +1,252 @@
+"""A finished run applied to new patients; nothing is fitted here.
+
+Everything comes from files of the run folder: how crops and patches were cut, networks and the scales of their
+scores, the radiomic model, the clinical designs, the Cox models with their baseline, the cut-offs and, where
+notebook 16 has run, the conformal bounds and what training patients look like. The result is a score table of kind
+``validation``, which ``rps evaluate`` reads.
+
+The new manifest passes the same door as that of a run, with these differences: there may be few patients, a
+clinical column may be empty, and ``time_months`` and ``event`` may both be absent. Then the table has no outcome, and
+cannot be evaluated. A column ``split`` is not asked: whoever comes here is new. That is held to the images, not to the
+names: an image from which the run learned is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rps_utils.cohort.contract import NUMBER, OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
+from rps_utils.cohort.manifest import check_manifest, read_cells
+from rps_utils.deep.checkpoints import read_card, read_network
+from rps_utils.deep.training import one_thread, predict_risk
+from rps_utils.files import write_csv
+from rps_utils.finished.models import FrozenRun, digest, load_run, read_networks
+from rps_utils.imaging import likeness
+from rps_utils.imaging.crops import prepare_cohort
+from rps_utils.imaging.features import extract_cohort
+from rps_utils.imaging.patches import PatchSettings, make_patches, read_patches
+from rps_utils.intervals.conformal import bound_column, lower_bound
+from rps_utils.learning.cox import Design
+from rps_utils.learning.crossfit import LeftOut, MadeScore, score_new
+from rps_utils.learning.fusion import FUSED, judge, log_hazard
+from rps_utils.learning.harmonise import CENTRE
+from rps_utils.learning.radiomics import RadiomicModel
+from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
+
+
+def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:
+    """List what keeps the clinical columns of new patients from entering stored designs.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        From `manifest.read_cells`. An empty cell is no problem: the design fills it.
+    designs : sequence of Design
+    """
+    found = [problem for design in designs for problem in _design_problems(cells, design)]
+    return list(dict.fromkeys(found))
+
+
+def _design_problems(cells: pd.DataFrame, design: Design) -> Iterator[Problem]:
+    for column in (*design.medians, *design.seen):
+        if column not in cells:
+            remedy = "add it; leave cells empty where the value is unknown"
+            yield Problem(None, "", column, "no such column", "the clinical columns of the run", remedy)
+            continue
+        given = cells.loc[~is_missing(cells[column]), column]
+        if column in design.medians:
+            wrong, allowed = given[~given.str.fullmatch(NUMBER)], "a number, as in the run"
+        else:
+            wrong, allowed = given[~given.isin(design.seen[column])], ", ".join(design.seen[column])
+        for line, text in wrong.items():
+            remedy = "write it as the run's training patients have it, or empty the cell: it is filled as in training"
+            yield Problem(line, cells.loc[line, "patient_id"], column, text, allowed, remedy)
+
+
+def _centre_problems(cells: pd.DataFrame, radiomics: RadiomicModel) -> Iterator[Problem]:
+    """List who has no centre, where the radiomic model has to take the effect of the centre out."""
+    if radiomics.harmonisation is None:
+        return
+    allowed, remedy = "the centre of every patient", "name it: the run's radiomic features are harmonised over centres"
+    if CENTRE not in cells:
+        yield Problem(None, "", CENTRE, "no such column", allowed, remedy)
+        return
+    for line in cells.index[is_missing(cells[CENTRE])]:
+        yield Problem(line, cells.loc[line, "patient_id"], CENTRE, cells.loc[line, CENTRE], allowed, remedy)
+
+
+def new_patients(cells: pd.DataFrame, designs: Sequence[Design]) -> pd.DataFrame:
+    """Return new patients as the models read them; a column is a number or a word as it was in training."""
+    known = cells.mask(cells.apply(is_missing)).reset_index(drop=True)
+    numbers = [c for c in known if c.startswith(READY_MADE) or any(c in d.medians for d in designs)]
+    words = [c for c in known if any(c in d.seen for d in designs)]
+    words += [CENTRE] if CENTRE in known and CENTRE not in words else []
+    table = pd.DataFrame({"patient_id": known["patient_id"], "split": "validation"})
+    for column in OUTCOME:
+        table[column] = known[column].astype(float) if column in known else np.nan
+    return by_cause(table.join(known[numbers].astype(float)).join(known[words]))
+
+
+def read_new(manifest: str | Path, frozen: FrozenRun, n_jobs: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Let new patients in.
+
+    Returns
+    -------
+    table, files : DataFrame
+        Patients as the models read them; ``patient_id, image, mask`` with paths from the manifest's folder.
+
+    Raises
+    ------
+    ManifestError
+        With one line for each fault.
+    """
+    designs = [fusion.design for fusion in frozen.fusions.values()]
+    problems = check_manifest(manifest, n_jobs=n_jobs, learn=False)
+    cells, unreadable = read_cells(manifest, learn=False)
+    problems += [] if unreadable else [*clinical_problems(cells, designs), *_centre_problems(cells, frozen.radiomics)]
+    if problems:
+        raise ManifestError(format_problems(problems))
+    return new_patients(cells, designs), cells[["patient_id", "image", "mask"]].reset_index(drop=True)
+
+
+def network_scores(
+    run: str | Path, patches: np.ndarray, settings: PatchSettings, patients: pd.Index
+) -> dict[LeftOut, pd.Series]:
+    """Return, for each fold left out, the standardised risk of patients by its networks.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    patches : numpy.ndarray, (n, channels, size, size, size)
+        In the order of `patients`.
+    settings : PatchSettings
+        With which they were cut; those of the run.
+    patients : Index
+    """
+    everyone, ensembles = torch.from_numpy(patches), read_networks(run, settings)
+
+    def raw(file: str) -> pd.Series:
+        path = Path(run) / "models" / file
+        orientations = read_card(path)["settings"]["augmentation"]["orientations"]
+        return pd.Series(predict_risk(read_network(path), everyone, orientations), patients)
+
+    with one_thread():
+        return {s: e.score({file: raw(file) for file in e.networks}) for s, e in ensembles.items()}
+
+
+def refuse_training_patients(frozen: FrozenRun, patches: np.ndarray, patients: pd.Index) -> None:
+    """Raise where the image of a new patient is one that the run learned from, under whatever name."""
+    known = [
+        patient for patient, patch in zip(patients, patches, strict=True) if digest(patch) in frozen.training_patches
+    ]
+    if known:
+        raise ValueError(
+            f"{len(known)} patients have images that {frozen.folder} was trained on ({', '.join(known[:5])}): the run "
+            "knows their outcome, so their score would prove nothing; leave them out"
+        )
+
+
+def score_table(
+    frozen: FrozenRun, table: pd.DataFrame, networks: dict[LeftOut, pd.Series], features: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the score rows of new patients by every model of the run, and by their own ready-made scores.
+
+    Parameters
+    ----------
+    frozen : FrozenRun
+    table : DataFrame
+        From `new_patients`.
+    networks : dict
+        From `network_scores`.
+    features : DataFrame
+        Radiomic features by ``patient_id``.
+    """
+    patients = pd.Index(table["patient_id"])
+    centre = table.set_index("patient_id")[CENTRE][features.index] if frozen.radiomics.harmonisation else None
+    radiomic = frozen.radiomics_scale.apply(pd.Series(frozen.radiomics.risk(features, centre), features.index))
+    image = {"DL": score_new(networks, patients, "DL"), "Rad": score_new({(): radiomic}, patients, "Rad")}
+    parts = [_model_rows(frozen, model, table, image.get(FUSED.get(model, model))) for model in frozen.fusions]
+    ready_made = ready_made_scores(table)
+    rows = pd.concat([*parts, *([ready_made[ready_made["kind"] == "validation"]] if len(ready_made) else [])])
+    rows[CUTOFF] = rows["model"].map(frozen.cutoffs)
+    return rows.reset_index(drop=True)
+
+
+def _model_rows(frozen: FrozenRun, model: str, table: pd.DataFrame, image: MadeScore | None) -> pd.DataFrame:
+    fusion = frozen.fusions[model]
+    rows = judge(fusion, "validation", table, image, frozen.landmarks)
+    if model not in frozen.bounds.get("residual", {}):
+        return rows
+    baseline = fusion.model.times, fusion.model.cumulative_hazard
+    bound = lower_bound(*baseline, log_hazard=log_hazard(fusion.model, rows), residual=frozen.bounds["residual"][model])
+    return rows.assign(**{bound_column(frozen.bounds["level"]): bound})
+
+
+def with_doubt(
+    frozen: FrozenRun, rows: pd.DataFrame, networks: dict[LeftOut, pd.Series], summaries: pd.DataFrame
+) -> pd.DataFrame:
+    """Add ``spread``, the SD of the fold networks (rows of DL), and ``distance`` and ``unlike`` of the patient."""
+    spread = pd.DataFrame(networks).std(axis=1, ddof=0)
+    rows = rows.assign(spread=rows["patient_id"].map(spread).where(rows["model"] == "DL"))
+    if frozen.likeness is None:
+        return rows
+    distance = rows["patient_id"].map(frozen.likeness.distance(summaries))
+    return rows.assign(distance=distance, unlike=distance > frozen.likeness.limit)
+
+
+def predict(
+    run: str | Path,
+    manifest: str | Path,
+    out: str | Path,
+    n_jobs: int = 1,
+) -> pd.DataFrame:
+    """Score new patients with a finished run and write the table.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    manifest : str or Path
+        New patients; see the module.
+    out : str or Path
+        Score table. Crops, patches and features stay beside it in ``<name>_images``, so that a second call does
+        not measure features again; they show patients.
+    n_jobs : int
+        Processes.
+
+    Returns
+    -------
+    DataFrame
+        A row a patient and model: the columns of a score table, ``lrfs_<t>``, ``cutoff``, ``spread`` and, where
+        notebook 16 has run, the bound ``lower_<level>`` (months), ``distance`` and ``unlike``. Without outcomes in
+        the manifest, without ``time_months, event``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `load_run`, `read_new`, `refuse_training_patients`.
+    """
+    frozen = load_run(run)
+    table, files = read_new(manifest, frozen, n_jobs)
+    out, root = Path(out), Path(manifest).resolve().parent
+    work, patients = out.parent / f"{out.stem}_images", pd.Index(table["patient_id"])
+    placed = files.assign(image=[root / f for f in files["image"]], mask=[root / f for f in files["mask"]])
+    make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs)
+    patches, settings = read_patches(work / "patches.npz", patients)
+    refuse_training_patients(frozen, patches, patients)
+    facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs)
+    features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs)
+    networks = network_scores(run, patches, settings, patients)
+    rows = score_table(frozen, table, networks, features.set_index("patient_id"))
+    rows = with_doubt(frozen, rows, networks, likeness.summarise(patches, settings, facts))
+    rows = rows[[c for c in rows if c != MADE_BY] + [MADE_BY]]
+    unknown = rows["time_months"].isna().all()
+    rows = rows.drop(columns=[*OUTCOME, OWN_TIME]) if unknown else rows.astype({"event": int})
+    write_csv(rows, out)
+    return rows

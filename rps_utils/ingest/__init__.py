@@ -1,0 +1,1 @@
+"""From DICOM series, segmentations and a table to a manifest."""

@@ -1,0 +1,1 @@
+"""What needs a known truth: phantom, planted faults, studies."""

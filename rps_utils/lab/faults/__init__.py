@@ -1,0 +1,1 @@
+"""Faults planted on purpose, each to be named."""

@@ -1,0 +1,1 @@
+"""A synthetic CT cohort whose hazard is known."""

@@ -1,0 +1,1 @@
+"""The pipeline tried on many synthetic cohorts."""

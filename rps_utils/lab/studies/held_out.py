@@ -1,0 +1,136 @@
+"""The DL-score and its rivals on patients held out, over many cohorts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from rps_utils.deep.folds import fit_fold_networks
+from rps_utils.deep.training import TrainingSettings
+from rps_utils.lab.phantom.patients import VARIANTS
+from rps_utils.lab.studies.pool import PATCHES, Pool
+from rps_utils.lab.studies.replicates import Replicate, StudySettings, draw_replicate, radiomic_scores
+from rps_utils.lab.studies.tables import Rows, grow_table, mean_with_interval
+from rps_utils.learning.cox import fit_cox
+from rps_utils.survival.concordance import harrell_c
+
+COHORT = StudySettings(reserve=271)  # 86 training patients; 29 and 271 others, 300, to be judged on
+VOLUME = "original_shape_MeshVolume"
+SCORE_COLUMNS = ["variant", "cohort", "model", "c_held_out", "c_cross_fitted", "c_apparent", "seconds"]
+
+
+def measure_scores(pool: Pool, variant: str, cohort: int) -> Rows:
+    """Judge DL-score, Rad-score, tumour volume and the truth in the held-out patients of one cohort.
+
+    Parameters
+    ----------
+    pool : Pool
+    variant : str
+        A name in `phantom_patients.VARIANTS`.
+    cohort : int
+        Number of the cohort, from 0.
+
+    Returns
+    -------
+    list of dict
+        One row a model with `SCORE_COLUMNS`. ``DL`` is the mean of the five fold networks; ``image latents`` is
+        the part of the true log hazard that the image shows by itself (not size and histology), ``true hazard``
+        the whole. Where these are the same for everybody, or the images are somebody else's, they have no row.
+    """
+    draw = draw_replicate(pool, variant, cohort, COHORT)
+    rows = []
+    for model, make in {"DL": network_scores, "Rad": _radiomic, "volume": volume_scores}.items():
+        begin = time.process_time()
+        about = {"variant": variant, "cohort": cohort, "model": model}
+        rows.append({**about, **judge_held_out(draw, make(draw)), "seconds": round(time.process_time() - begin, 2)})
+    truth = {name: risk for name, risk in true_scores(draw, variant).items() if np.ptp(risk)}
+    return rows + [
+        {"variant": variant, "cohort": cohort, "model": name, **judge_held_out(draw, {"held_out": risk})}
+        for name, risk in truth.items()
+    ]
+
+
+def judge_held_out(draw: Replicate, scores: dict[str, pd.Series]) -> dict[str, float]:
+    """Return Harrell's C of each kind of score, on the patients it did not learn from or did (``apparent``)."""
+    outcome = draw.cohort.set_index("patient_id")
+    learned = outcome["split"] == "training"
+    found = {}
+    for kind, risk in scores.items():
+        judged = outcome[~learned if kind == "held_out" else learned]
+        c = harrell_c(judged["time_months"], judged["event"], risk[judged.index])
+        found[f"c_{kind}"] = round(float(c), 5)
+    return found
+
+
+def network_scores(draw: Replicate, settings: TrainingSettings | None = None) -> dict[str, pd.Series]:
+    """Train the five fold networks of a cohort; return their scores by kind."""
+    settings = settings or TrainingSettings(seed=draw.seed, intensity_channels=PATCHES.hu_channels())
+    left_out = [(k,) for k in range(COHORT.folds)]
+    with TemporaryDirectory() as folder:
+        by_fold = pd.DataFrame(fit_fold_networks(draw.patches, draw.cohort, left_out, settings, folder))
+    own = draw.training["fold"].to_numpy()[:, None] == np.arange(COHORT.folds)
+    learned = by_fold.loc[draw.training["patient_id"]]
+    return {
+        "held_out": by_fold.mean(axis=1),
+        "cross_fitted": learned.where(own).sum(axis=1),
+        "apparent": learned.mask(own).mean(axis=1),
+    }
+
+
+def _radiomic(draw: Replicate) -> dict[str, pd.Series]:
+    scores = radiomic_scores(draw, COHORT)
+    return {"held_out": scores.validation, "cross_fitted": scores.cross_fitted, "apparent": scores.apparent}
+
+
+def volume_scores(draw: Replicate) -> dict[str, pd.Series]:
+    """Fit a Cox model whose only term is the logarithm of the tumour's volume."""
+    volume = np.log(draw.features[[VOLUME]])
+    ids = draw.training["patient_id"]
+    risk = fit_cox(volume.loc[ids], draw.training).risk(volume)
+    return {"held_out": risk, "apparent": risk}
+
+
+def true_scores(draw: Replicate, variant: str) -> dict[str, pd.Series]:
+    """Return the true log hazard, and the part of it that the latents of the patient's own image carry."""
+    people, effects = draw.cohort.set_index("patient_id"), VARIANTS[variant]
+    latents = sum(getattr(effects, name) * people[name] for name in ("z_rad", "z_spat", "z_int"))
+    return ({"image latents": latents} if effects.own_image else {}) | {"true hazard": people["eta"]}
+
+
+def run_scores(
+    out: str | Path,
+    pool: Pool,
+    variants: Sequence[str],
+    count: int,
+    n_jobs: int = 1,
+) -> pd.DataFrame:
+    """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
+    wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
+    return grow_table(
+        out,
+        columns=SCORE_COLUMNS,
+        keys=SCORE_COLUMNS[:2],
+        wanted=wanted,
+        work=partial(measure_scores, pool),
+        n_jobs=n_jobs,
+    )
+
+
+def score_table(table: pd.DataFrame, kind: str = "c_held_out") -> pd.DataFrame:
+    """Return for each variant and model the mean C over cohorts: ``cohorts, mean, se, low, high`` (95 %)."""
+    groups = table.dropna(subset=kind).groupby(["variant", "model"], sort=False)[kind]
+    return pd.DataFrame({name: mean_with_interval(values) for name, values in groups}).T.rename_axis(
+        ["variant", "model"]
+    )
+
+
+def score_difference(table: pd.DataFrame, variant: str, larger: str, smaller: str) -> dict[str, float]:
+    """Return how far one model's held-out C exceeds another's, paired by cohort; see `mean_with_interval`."""
+    wide = table[table["variant"] == variant].pivot_table(index="cohort", columns="model", values="c_held_out")
+    return mean_with_interval(wide[larger] - wide[smaller])

@@ -1,0 +1,1 @@
+"""Models that need no network, and the bookkeeping that keeps them honest."""

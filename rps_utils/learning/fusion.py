@@ -1,0 +1,218 @@
+"""Cox models on an image score, clinical columns or both, judged apparent, cross-fitted and on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rps_utils.learning.cox import (
+    CoxModel,
+    Design,
+    fit_cox,
+    fit_lifelines,
+    hazard_ratios,
+    learn_design,
+    likelihood_ratio_p,
+)
+from rps_utils.learning.crossfit import (
+    FittedScores,
+    LeftOut,
+    MadeScore,
+    cox_name,
+    learning_patients,
+    object_name,
+    predictor_p,
+)
+from rps_utils.learning.ledger import Learned, score_makers
+from rps_utils.scores import OWN_TIME, score_rows
+
+
+@dataclass(frozen=True)
+class FusionPlan:
+    """What a Cox model is made of.
+
+    Attributes
+    ----------
+    model : str
+        Name in the score table, for example ``"DLCM"``.
+    columns : sequence of str
+        Clinical columns; empty for a model of the image score alone.
+    ridge : float
+        Penalty on standardised coefficients.
+    """
+
+    model: str
+    columns: Sequence[str] = ()
+    ridge: float = 0.0
+
+
+@dataclass(frozen=True)
+class FittedFusion:
+    """A clinical design and a Cox model learned from the same patients, with their names in the ledger."""
+
+    plan: FusionPlan
+    name: str
+    design: Design
+    model: CoxModel
+
+
+def terms_of(
+    plan: FusionPlan, learners: pd.DataFrame, rows: pd.DataFrame, image_score: pd.Series | None
+) -> pd.DataFrame:
+    """Return the model terms of `rows`, with imputation and levels learned from `learners`.
+
+    Parameters
+    ----------
+    plan : FusionPlan
+    learners, rows : DataFrame
+        Patients to learn the design from, and patients to describe.
+    image_score : Series or None
+        Risk score by ``patient_id`` for `rows`; becomes the first term, ``image_score``.
+    """
+    return _terms(learn_design(learners, plan.columns), rows, image_score)
+
+
+def _terms(design: Design, rows: pd.DataFrame, image_score: pd.Series | None) -> pd.DataFrame:
+    matrix = design.matrix(rows)
+    if image_score is not None:
+        matrix.insert(0, "image_score", image_score[matrix.index])
+    return matrix
+
+
+def cox_scores(
+    cohort: pd.DataFrame,
+    plan: FusionPlan,
+    image: FittedScores | None,
+    landmarks: Sequence[float],
+    learned: list[Learned] | None = None,
+) -> tuple[pd.DataFrame, CoxModel]:
+    """Fit a Cox model in all training patients and in each set of K-1 folds, and score everybody.
+
+    Parameters
+    ----------
+    cohort : DataFrame
+        ``patient_id, split, fold, time_months, event`` and the clinical columns.
+    plan : FusionPlan
+    image : FittedScores or None
+        Scores of an image model. The Cox model learns from cross-fitted ones: in-sample scores are too good,
+        and would take a weight that new patients do not honour. The model that judges fold k learns from
+        nested scores, made by image models that had not seen fold k.
+    landmarks : sequence of float
+        Landmark times (months) for predicted LRFS.
+    learned : list, optional
+        Gets an entry for the ledger for everything that is fitted here.
+
+    Returns
+    -------
+    scores : DataFrame
+        Rows of kinds apparent, cross_fitted and validation. ``risk`` is the linear predictor, or the image
+        score itself where no clinical column enters; ``lrfs_own`` the predicted LRFS at the patient's own
+        last time, from which `rps_utils.conformal` learns.
+    model : CoxModel
+        Fitted in all training patients.
+    """
+    learned = [] if learned is None else learned
+    training = cohort[cohort["split"] == "training"]
+    validation = cohort[cohort["split"] == "validation"]
+    everyone = _fit(plan, (), training, _part(image, "cross_fitted"), learned)
+    # For the image score alone, apparent means resubstitution: in-sample scores under their own Cox model.
+    in_sample, kind = everyone, "cross_fitted"
+    if image and not plan.columns:
+        in_sample, kind = _fit(plan, None, training, image.part("apparent"), learned), "apparent"
+    parts = [judge(in_sample, "apparent", training, _part(image, kind), landmarks)]
+    for fold in sorted(training["fold"].astype(int).unique()):
+        learners = training[training["patient_id"].isin(learning_patients(cohort, (int(fold),)))]
+        fitted = _fit(plan, (int(fold),), learners, _part(image, int(fold)), learned)
+        held_out = training[training["fold"] == fold]
+        parts.append(judge(fitted, "cross_fitted", held_out, _part(image, "cross_fitted"), landmarks))
+    parts.append(judge(everyone, "validation", validation, _part(image, "validation"), landmarks))
+    return pd.concat(parts, ignore_index=True), everyone.model
+
+
+def _part(image: FittedScores | None, kind: str | int) -> MadeScore | None:
+    return None if image is None else image.part(kind)
+
+
+def _fit(
+    plan: FusionPlan,
+    left_out: LeftOut | None,
+    learners: pd.DataFrame,
+    score: MadeScore | None,
+    learned: list[Learned],
+) -> FittedFusion:
+    """Fit design and Cox model, and enter both; `left_out` None marks a fit that is in-sample on purpose."""
+    which = object_name("", left_out).strip() if left_out is not None else "in-sample"
+    design = learn_design(learners, plan.columns)
+    matrix = _terms(design, learners, score and score.risk)
+    fitted = FittedFusion(plan, f"{cox_name(plan.model)} {which}", design, fit_cox(matrix, learners, plan.ridge))
+    sources = score_makers(score.made_by[matrix.index]) if score else {}
+    if plan.columns:
+        learned.append(Learned(f"{plan.model} design {which}", "clinical design", list(learners["patient_id"])))
+        sources[learned[-1].name] = []
+    learned.append(Learned(fitted.name, "Cox model", list(matrix.index), sources))
+    return fitted
+
+
+def judge(
+    fitted: FittedFusion, kind: str, rows: pd.DataFrame, score: MadeScore | None, landmarks: Sequence[float]
+) -> pd.DataFrame:
+    """Return the score rows of patients under a fitted design and Cox model; nothing is learned from them.
+
+    Parameters
+    ----------
+    fitted : FittedFusion
+    kind : str
+        Of the rows.
+    rows : DataFrame
+        ``patient_id, split, time_months, event`` and the clinical columns of the plan.
+    score : MadeScore or None
+        Image score of these patients.
+    landmarks : sequence of float
+        Months.
+    """
+    matrix = _terms(fitted.design, rows, score and score.risk)
+    risk = fitted.model.risk(matrix) if fitted.plan.columns else matrix["image_score"]
+    names = pd.Series(fitted.name, matrix.index)
+    if score:
+        names = score.made_by[matrix.index] + "+" + names
+    own = fitted.model.lrfs_at(matrix, rows.set_index("patient_id")["time_months"])
+    lrfs = fitted.model.lrfs(matrix, landmarks).assign(**{OWN_TIME: own})
+    return score_rows(rows, fitted.plan.model, kind, risk, lrfs, names)
+
+
+def independent_predictor(learners: pd.DataFrame, columns: Sequence[str], score: pd.Series) -> dict[str, float]:
+    """Test a cross-fitted image score with clinical columns held fixed, in an unpenalised Cox model.
+
+    Parameters
+    ----------
+    learners : DataFrame
+        Training patients: ``patient_id, time_months, event`` and `columns`.
+    columns : sequence of str
+        May be empty: then nothing is held fixed.
+    score : Series
+        Cross-fitted, by ``patient_id``; the hazard ratio is for one unit of it.
+
+    Returns
+    -------
+    dict
+        ``hazard_ratio, ci_low, ci_high`` (Wald), ``p`` of the likelihood-ratio test as it is usually reported, and
+        ``p_predictor``: see `crossfit.predictor_p`.
+    """
+    terms = terms_of(FusionPlan("score", columns), learners, learners, score)
+    both = fit_lifelines(terms, learners)
+    alone = fit_lifelines(terms.drop(columns="image_score"), learners) if columns else None
+    ratio = hazard_ratios(both).iloc[0][["hazard_ratio", "ci_low", "ci_high"]].to_dict()
+    p = likelihood_ratio_p(both, alone)
+    return {**ratio, "p": p, "p_predictor": float(predictor_p(p, ratio["hazard_ratio"]))}
+
+
+def log_hazard(model: CoxModel, rows: pd.DataFrame) -> pd.Series:
+    """Return the linear predictor behind score rows, whose risk is the image score where nothing else enters."""
+    if model.terms != ["image_score"]:
+        return rows["risk"]
+    return model.risk(rows[["risk"]].rename(columns={"risk": "image_score"}))
+
+
+FUSED = {"Clinical": "", "DLCM": "DL", "RSCM": "Rad"}  # model to the image model whose score it takes

@@ -1,0 +1,1 @@
+"""Cohorts that anyone may download."""

@@ -1,0 +1,183 @@
+"""The report of a run: one page that works offline, made from the files of the run folder and nothing else.
+
+What a run does not have (an evaluation of scores alone has no cohort and no images) is left out of its report.
+The published numbers stand here once, for notebook 12, the report and the command line.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from rps_utils.cohort.contract import data_kind
+from rps_utils.evaluation.wording import wide
+from rps_utils.files import read_csv, read_json, write_text
+from rps_utils.finished.audit import audit, can_audit, verdict
+from rps_utils.pages import page_table, render_page
+from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
+from rps_utils.report.sections import SECTIONS, MetricTable
+
+
+def c_index_table(run: str | Path) -> str:
+    """Return the C-index table of a run as text for a terminal, the paper's numbers beside."""
+    table = paper_and_run(read_csv(Path(run) / "metrics.csv"))
+    kind = run_data_kind(Path(run))
+    return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
+
+
+def read_figures(run: Path, number: str) -> list[dict[str, str]]:
+    """Return the figures of one notebook: name, title, caption, height and plotly JSON safe inside a page.
+
+    Figures of simulated lessons (``_lesson_`` in the name) come after those of the run's own patients.
+    """
+    shown = []
+    for path in sorted(run.glob(f"figures/{number}_*.json"), key=lambda p: ("_lesson_" in p.name, p.name)):
+        figure = read_json(path)
+        layout = figure["layout"]
+        shown.append(
+            {
+                "name": path.stem,
+                "title": layout.get("title", {}).get("text", path.stem),
+                "caption": (layout.get("meta") or {}).get("caption", ""),
+                "height": layout.get("height", 450),
+                # A closing tag inside a text would end the script element.
+                "json": path.read_text(encoding="utf-8").replace("</", "<\\/"),
+            }
+        )
+    return shown
+
+
+def _metric_tables(metrics: pd.DataFrame, wanted: Iterable[MetricTable]) -> list[dict[str, Any]]:
+    tables = []
+    for one in wanted:
+        rows = metrics[metrics["metric"].isin(one.metrics)]
+        if len(rows):
+            tables.append(page_table(wide(rows, one.columns), one.caption))
+    return tables
+
+
+def _read_tables(run: Path, beginnings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return the tables of a section by file name, in the order of `beginnings`."""
+    return {
+        path.name: page_table(read_csv(path), path.stem.replace("_", " ").capitalize())
+        for beginning in beginnings
+        for path in sorted(run.glob(f"tables/{beginning}*.csv"))
+    }
+
+
+def _filled_sections(run: Path, metrics: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the sections that have something to show, and the names of the tables used."""
+    filled: list[dict[str, Any]] = []
+    used: list[str] = []
+    for section in SECTIONS:
+        tables = _read_tables(run, section.tables)
+        used += tables
+        content = {
+            "id": f"part-{section.number}",
+            "title": section.title,
+            "text": section.text,
+            "figures": read_figures(run, section.number),
+            "tables": [*_metric_tables(metrics, section.metrics), *tables.values()],
+        }
+        if content["figures"] or content["tables"]:
+            filled.append(content)
+    return filled, used
+
+
+def parameter_table(parameters: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return ``parameter, value, notebooks``; one line for each value that notebooks were run with."""
+    used: dict[tuple[str, str], list[str]] = {}
+    for notebook, chosen in parameters.items():
+        for name, value in chosen.items():
+            if name not in ("run_dir", "n_jobs"):
+                shown = Path(value).name if name == "manifest" else str(value)
+                used.setdefault((name, shown), []).append(notebook[:2])
+    rows = [(name, value, ", ".join(notebooks)) for (name, value), notebooks in sorted(used.items())]
+    return pd.DataFrame(rows, columns=["parameter", "value", "notebooks"])
+
+
+def cost_table(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Return ``notebook, seconds, peak_mib`` from the record of a run."""
+    rows = [(name, cost["seconds"], cost["peak_mib"]) for name, cost in record.get("notebooks", {}).items()]
+    return pd.DataFrame(rows, columns=["notebook", "seconds", "peak_mib"])
+
+
+def explained_gaps(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return why values are missing or doubtful: ``metric, kind, horizon, note, models``."""
+    noted = metrics[metrics["note"].fillna("") != ""] if "note" in metrics else metrics.iloc[:0]
+    keys = ["metric", "kind", "horizon_months", "note"]
+    models = noted.groupby(keys, dropna=False, sort=False)["model"].agg(", ".join) if len(noted) else None
+    return pd.DataFrame(columns=[*keys, "model"]) if models is None else models.reset_index()
+
+
+def cohort_name(record: Mapping[str, Any], given: str | None) -> str:
+    """Return what the page calls its cohort: the label given, or the file from which the patients came."""
+    return given or record.get("manifest", {}).get("file") or "scores.csv"
+
+
+def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
+    """Write ``RUN/report.html`` from the files of the run folder and return its path.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder with ``metrics.csv`` at least; everything else is shown if it is there.
+    cohort_label : str, optional
+        What the cohort is to be called, for example "Phantom, seed 2026, synthetic". Default: its manifest.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no ``metrics.csv``: nothing was evaluated.
+    """
+    run = Path(run)
+    metrics = read_csv(run / "metrics.csv")
+    record = read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    sections, used = _filled_sections(run, metrics)
+    others = [path for path in sorted(run.glob("tables/*.csv")) if path.name not in used]
+    page = render_page(
+        "report.html",
+        cohort=cohort_name(record, cohort_label),
+        data_kind=run_data_kind(run),
+        counts=_counts(run),
+        c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
+        whole_study=(run / "cohort.csv").is_file(),
+        audit=_audit_lines(run),
+        parameters=page_table(parameter_table(record.get("parameters", {})), "Parameters of the notebooks."),
+        choices=page_table(NOT_REPORTED, "What the abstract does not report, and what was chosen."),
+        sections=sections,
+        gaps=page_table(explained_gaps(metrics), "Values that are missing or rest on few patients, and why."),
+        others=[page_table(read_csv(path), path.stem.replace("_", " ").capitalize()) for path in others],
+        metrics=page_table(metrics, "The table metrics.csv."),
+        record=record,
+        cost=page_table(cost_table(record), "Time and peak memory of each notebook."),
+        paper_doi=PAPER_DOI,
+        plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
+    )
+    return write_text(page, run / "report.html")
+
+
+def run_data_kind(run: Path) -> str:
+    """Return whose data the run is about; empty where scores came from elsewhere."""
+    return data_kind(read_csv(run / "cohort.csv")) if (run / "cohort.csv").is_file() else ""
+
+
+def _audit_lines(run: Path) -> list[str]:
+    """Return the verdict of the audit and its findings; nothing where scores came from elsewhere."""
+    if not can_audit(run):
+        return []
+    findings = audit(run)
+    return [verdict(run, findings), *findings]
+
+
+def _counts(run: Path) -> list[str]:
+    """Return one sentence a split: patients and local recurrences."""
+    if not (run / "scores.csv").is_file():
+        return []
+    patients = read_csv(run / "scores.csv").drop_duplicates("patient_id").groupby("split")["event"]
+    return [f"{split}: {len(event)} patients, {int(event.sum())} local recurrences" for split, event in patients]

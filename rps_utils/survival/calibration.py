@@ -1,0 +1,333 @@
+"""Whether predicted probabilities come true: observed / expected, slope, groups, smooth curve, D-calibration.
+
+`lrfs` is the predicted probability of being free of local recurrence at the horizon; the predicted risk is 1 - lrfs.
+All predictions come from a model fitted elsewhere: nothing here is fitted but the description of its errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import norm
+
+from rps_utils.survival.curves import kaplan_meier, survival_at
+from rps_utils.survival.follow_up import (
+    Estimate,
+    check_follow_up,
+    check_numbers,
+    check_weights,
+    horizon_note,
+    one_or_all,
+)
+from rps_utils.survival.partial_likelihood import baseline_hazard, fit_partial_likelihood
+
+
+def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, *, level: float = 0.95) -> Estimate:
+    """Return observed / expected recurrence risk at `horizon`; above 1 the model promised too little recurrence.
+
+    Parameters
+    ----------
+    time, event, lrfs : array_like, shape (n,)
+        Months, 0/1, predicted probability of being free of recurrence.
+    horizon : float
+        Months.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        Observed = 1 - Kaplan-Meier, expected = mean predicted risk, interval exp(log(O/E) +- z / sqrt(events)).
+        No event by the horizon gives O/E = 0 without an upper limit.
+
+    References
+    ----------
+    McLernon et al., Ann Intern Med 2023.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    value = float((1 - survival_at(time, event, horizon)) / np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
+    events = int((event & (time <= horizon)).sum())
+    if not np.isfinite(value) or events == 0:
+        reason = horizon_note(time, event, horizon, minimum_at_risk=0) or "every predicted risk is 0"
+        return Estimate(value, 0.0 if value == 0 else np.nan, np.nan, reason)
+    factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
+    return Estimate(value, float(value / factor), float(value * factor))
+
+
+def calibration_slope(time: Any, event: Any, linear_predictor: Any, *, weights: Any = None) -> Any:
+    """Return the slope of a Cox model on the linear predictor: 1 is right, below 1 the predictions are too extreme.
+
+    Parameters
+    ----------
+    time, event, linear_predictor : array_like, shape (n,)
+        Months, 0/1, log relative hazard of the frozen model.
+    weights : array_like, shape (B, n), optional
+        Counts of resamples.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        NaN without events, with a constant predictor, or when the likelihood has no maximum.
+    """
+    n = len(np.asarray(time))
+    fit = fit_partial_likelihood(time, event, check_numbers("linear_predictor", linear_predictor, n), weights)
+    return one_or_all(fit.coefficients[:, 0], weights)
+
+
+def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, *, level: float = 0.95) -> Estimate:
+    """Return the calibration slope with its Wald interval (van Houwelingen 2000)."""
+    n = len(np.asarray(time))
+    fit = fit_partial_likelihood(time, event, check_numbers("linear_predictor", linear_predictor, n))
+    slope = float(fit.coefficients[0, 0])
+    if not np.isfinite(slope):
+        return Estimate(np.nan, np.nan, np.nan, "the partial likelihood has no maximum")
+    margin = float(norm.ppf(0.5 + level / 2) * np.sqrt(fit.covariance[0, 0, 0]))
+    return Estimate(slope, slope - margin, slope + margin)
+
+
+def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, groups: int = 4) -> pd.DataFrame:
+    """Compare predicted with Kaplan-Meier risk in groups cut at quantiles of the predicted risk.
+
+    Returns
+    -------
+    pandas.DataFrame
+        group (1 = lowest risk), n, predicted (mean risk), observed, ci_low, ci_high (log-log). Groups are
+        right-closed; equal quantiles merge. Observed is NaN where a group's follow-up ends before the horizon, the
+        interval also while no event was seen (before anybody's last visit it is 0 to 0, as in R).
+    """
+    time, event = check_follow_up(time, event)
+    risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
+    member = np.searchsorted(inner, risk, side="left")
+    rows: list[tuple[float, ...]] = []
+    for label in np.unique(member):
+        own = member == label
+        observed = 1 - survival_at(time[own], event[own], horizon)
+        low, high = _risk_interval(time[own], event[own], horizon) if np.isfinite(observed) else (np.nan, np.nan)
+        rows.append((len(rows) + 1, int(own.sum()), float(risk[own].mean()), observed, low, high))
+    return pd.DataFrame(rows, columns=["group", "n", "predicted", "observed", "ci_low", "ci_high"])
+
+
+def _risk_interval(time: np.ndarray, event: np.ndarray, horizon: float) -> tuple[float, float]:
+    table = kaplan_meier(time, event)
+    table = table[table["time"] <= horizon]
+    return (1 - table["ci_high"].iloc[-1], 1 - table["ci_low"].iloc[-1]) if len(table) else (0.0, 0.0)
+
+
+def spline_knots(x: np.ndarray) -> np.ndarray:
+    """Return three knots at the 10, 50 and 90 % quantiles; under 100 values the outer are the 5th from each end.
+
+    References
+    ----------
+    Hmisc's ``rcspline.eval``.
+    """
+    x = np.sort(np.asarray(x, float))
+    knots = np.quantile(x, [0.1, 0.5, 0.9])
+    if len(x) < 100:
+        knots[[0, 2]] = x[[4, -5]] if len(x) >= 5 else x[[0, -1]]
+    return knots
+
+
+def _spline(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Return x and its restricted cubic spline term (linear beyond the outer knots)."""
+    low, middle, high = knots
+    cubes = [np.maximum(x - k, 0) ** 3 for k in knots]
+    bend = cubes[0] - cubes[1] * (high - low) / (high - middle) + cubes[2] * (middle - low) / (high - middle)
+    return np.column_stack([x, bend / (high - low) ** 2])
+
+
+def _smooth_observed(
+    time: np.ndarray, event: np.ndarray, lrfs: np.ndarray, horizon: float, counts: np.ndarray | None, ties: str
+) -> np.ndarray:
+    """Return the smoothed observed risk of every patient, shape (B, n); NaN where no curve can be fitted."""
+    rows = 1 if counts is None else len(counts)
+    nothing = np.full((rows, len(time)), np.nan)
+    if lrfs.min() <= 0 or lrfs.max() >= 1 or len(time) < 10 or np.isnan(survival_at(time, event, horizon)):
+        return nothing
+    x = np.log(-np.log(lrfs))
+    knots = spline_knots(x)
+    if (np.diff(knots) <= 0).any():
+        return nothing
+    basis = _spline(x, knots)
+    beta = fit_partial_likelihood(time, event, basis, counts).coefficients
+    hazard = baseline_hazard(time, event, basis, beta, horizon, counts, ties)
+    return -np.expm1(-hazard[:, None] * np.exp(beta @ basis.T))
+
+
+def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline: str = "efron") -> pd.DataFrame:
+    """Return the smooth calibration curve: predicted and observed risk at every patient's prediction.
+
+    A Cox model on a restricted cubic spline (three knots) of log(-log(lrfs)) describes what was observed. lifelines'
+    ``survival_probability_calibration`` fits another spline that does not converge for times in days.
+
+    Returns
+    -------
+    pandas.DataFrame
+        predicted (increasing), observed. Observed is NaN where the curve cannot be fitted: fewer than ten
+        patients, predictions of exactly 0 or 1 or all alike, follow-up ending before the horizon.
+
+    References
+    ----------
+    Austin, Harrell & van Klaveren, Stat Med 2020.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    observed = _smooth_observed(time, event, lrfs, horizon, None, baseline)[0]
+    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values("predicted", ignore_index=True)
+
+
+class CalibrationErrors(NamedTuple):
+    """Mean (ICI), median, 90th percentile and maximum of |observed - predicted| risk."""
+
+    ici: Any
+    e50: Any
+    e90: Any
+    emax: Any
+
+
+def calibration_errors(time: Any, event: Any, lrfs: Any, horizon: float, baseline: str = "efron") -> CalibrationErrors:
+    """Return ICI, E50, E90 and Emax: the distances of the smooth curve from the diagonal; all NaN without a curve."""
+    curve = calibration_curve(time, event, lrfs, horizon, baseline)
+    distance = (curve["observed"] - curve["predicted"]).abs().to_numpy()
+    e50, e90 = (float(np.quantile(distance, q)) for q in (0.5, 0.9))
+    return CalibrationErrors(float(distance.mean()), e50, e90, float(distance.max()))
+
+
+def ici(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -> Any:
+    """Return the integrated calibration index, the mean distance of the smooth curve from the diagonal.
+
+    Parameters
+    ----------
+    time, event, lrfs : array_like, shape (n,)
+        Months, 0/1, predicted probability of being free of recurrence.
+    horizon : float
+        Months.
+    weights : array_like, shape (B, n), optional
+        Counts of resamples; the knots stay those of the rows given.
+
+    Returns
+    -------
+    float or ndarray of shape (B,)
+        0 is perfect; NaN as in `calibration_curve`.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    counts = check_weights(weights, len(time))
+    distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
+    return one_or_all(np.sum(distance * counts, axis=1) / counts.sum(axis=1), weights)
+
+
+def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any = None) -> np.ndarray:
+    """Return ICI, E50 and E90 together, so that each resample's curve is fitted once.
+
+    Parameters
+    ----------
+    time, event, lrfs, horizon, weights
+        As in `ici`; every row of counts has the same sum.
+
+    Returns
+    -------
+    ndarray of shape (3,) or (3, B)
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    counts = check_weights(weights, len(time))
+    distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
+    drawn = np.repeat(distance.ravel(), counts.astype(int).ravel()).reshape(len(counts), -1)
+    errors = np.vstack([drawn.mean(axis=1), np.quantile(drawn, [0.5, 0.9], axis=1)])
+    return errors[:, 0] if weights is None else errors
+
+
+def calibration_band(
+    time: Any, event: Any, lrfs: Any, horizon: float, counts: np.ndarray, *, level: float = 0.95
+) -> pd.DataFrame:
+    """Return `calibration_curve` with a pointwise percentile band over the resamples in `counts` (B, n).
+
+    Returns
+    -------
+    pandas.DataFrame
+        predicted (increasing), observed, ci_low, ci_high; the knots stay those of the rows given.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    curves = _smooth_observed(time, event, lrfs, horizon, check_weights(counts, len(time)), "efron")
+    curves = curves[np.isfinite(curves).all(axis=1)]
+    tails = [0.5 - level / 2, 0.5 + level / 2]
+    low, high = np.quantile(curves, tails, axis=0) if len(curves) else np.full((2, len(time)), np.nan)
+    observed = _smooth_observed(time, event, lrfs, horizon, None, "efron")[0]
+    table = pd.DataFrame({"predicted": 1 - lrfs, "observed": observed, "ci_low": low, "ci_high": high})
+    return table.sort_values("predicted", ignore_index=True)
+
+
+def observed_expected_overall(event: Any, lrfs_at_own_time: Any, *, level: float = 0.95) -> Estimate:
+    """Return observed / expected recurrences over all of follow-up, with the interval of a Poisson model.
+
+    Parameters
+    ----------
+    event : array_like, shape (n,)
+        0/1.
+    lrfs_at_own_time : array_like, shape (n,)
+        Predicted probability of being free of recurrence at the patient's own last time, above 0.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        Sum of events over the sum of -log(lrfs), interval exp(log(O/E) +- z / sqrt(events)). An event where the
+        predicted hazard is still 0 counts; a Poisson regression on its logarithm would drop the patient.
+
+    References
+    ----------
+    Crowson, Atkinson & Therneau, Stat Methods Med Res 2016.
+    """
+    survival = np.asarray(lrfs_at_own_time, float)
+    _, event = check_follow_up(np.ones(len(survival)), event)
+    survival = check_numbers("lrfs_at_own_time", survival, len(event), np.finfo(float).tiny, 1)
+    events, expected = int(event.sum()), float(-np.log(survival).sum())
+    if not events or not expected:
+        return Estimate(0.0 if expected else np.nan, np.nan, np.nan, "no event" if not events else "every risk is 0")
+    factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
+    return Estimate(events / expected, float(events / expected / factor), float(events / expected * factor))
+
+
+class DCalibration(NamedTuple):
+    """Chi-square over the bins, its p-value, and the expected-equal share of patients in each bin."""
+
+    chi2: float
+    p: float
+    shares: np.ndarray
+
+
+def d_calibration(event: Any, lrfs_at_own_time: Any, *, bins: int = 10) -> DCalibration:
+    """Test whether predicted survival at the patients' own event times is spread evenly over [0, 1].
+
+    Parameters
+    ----------
+    event : array_like, shape (n,)
+        0/1.
+    lrfs_at_own_time : array_like, shape (n,)
+        Predicted probability of being free of recurrence at the patient's own last time.
+    bins : int
+        Equal bins of [0, 1]; a censored patient is spread over the bins below its own probability.
+
+    References
+    ----------
+    Haider et al., JMLR 2020.
+    """
+    survival = np.asarray(lrfs_at_own_time, float)
+    _, event = check_follow_up(np.ones(len(survival)), event)
+    survival = check_numbers("lrfs_at_own_time", survival, len(event), 0, 1)
+    edges = np.arange(bins) / bins
+    inside = np.minimum((survival * bins).astype(int), bins - 1)
+    certain = np.eye(bins)[inside]
+    below = np.clip(survival[:, None] - edges, 0, 1 / bins)
+    spread = below / np.maximum(survival, 1e-300)[:, None]
+    spread[survival == 0] = np.eye(bins)[0]
+    counts = np.where(event[:, None], certain, spread).sum(axis=0)
+    chi2 = float(((counts - len(event) / bins) ** 2).sum() / (len(event) / bins))
+    return DCalibration(chi2, float(chi2_distribution.sf(chi2, bins - 1)), counts / len(event))
