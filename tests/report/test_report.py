@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from test_evaluation import every_row, score_table
+from tests.evaluation.test_evaluation import every_row, score_table
 
 from rps_utils.evaluation.discrimination import discrimination_rows
 from rps_utils.figures.discrimination import c_index_plot

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent / "reference"
+FOLDER = Path(__file__).parents[1] / "reference"
 TOLERANCE = {"exact": (1e-8, 1e-8), "iter": (1e-7, 1e-6), "spline": (1e-6, 1e-5), "se_approx": (1e-6, 1e-5)}
 TOLERANCE["glmnet"] = (2e-5, 1e-4)
 

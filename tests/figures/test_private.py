@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-from test_report import make_run
+from tests.report.test_report import make_run
 
 from rps_utils.cohort.contract import data_kind, why_withheld
 from rps_utils.cohort.manifest import check_cells, read_cells

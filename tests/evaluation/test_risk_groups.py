@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
-from test_evaluation import LANDMARKS, one, score_table
+from tests.evaluation.test_evaluation import LANDMARKS, one, score_table
 
 from rps_utils.evaluation import risk_groups
 from rps_utils.intervals.cutoffs import maxstat_cutoff

@@ -18,7 +18,7 @@ from rps_utils.learning import crossfit
 from rps_utils.learning.harmonise import Harmonisation, centres, check_centres, learn_harmonisation
 from rps_utils.learning.radiomics import RadiomicModel, fit_radiomic_model
 
-REFERENCE = Path(__file__).parent / "reference" / "combat.json"
+REFERENCE = Path(__file__).parents[1] / "reference" / "combat.json"
 CENTRES = ["north", "south", "west", "east"]
 
 

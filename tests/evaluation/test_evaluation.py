@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import draw_cohort
+from tests.conftest import draw_cohort
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 

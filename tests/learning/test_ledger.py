@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import draw_cohort
+from tests.conftest import draw_cohort
 
 from rps_utils.cli.main import main
 from rps_utils.evaluation import risk_groups
