@@ -38,11 +38,11 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     if manifest.resolve() == DEFAULT_MANIFEST:
         parameters["01_ingest"]["manifest"] = str(make_default_cohort(cores))
     manifest = Path(parameters["01_ingest"]["manifest"])
-    _, problems = read_cells(manifest)
-    problems = problems or lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
-    if not problems and not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
+    _, unreadable = read_cells(manifest)
+    problems = unreadable or lacking_columns(manifest, parameters["05_clinical_cox"]["clinical_columns"])
+    if not unreadable and not is_up_to_date(out / "cohort.csv", manifest_files(manifest)):
         planned = {name: parameters["01_ingest"][name] for name in ("folds", "split_by")}
-        problems = check_manifest(manifest, n_jobs=cores, **planned)
+        problems += check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
         return 1
