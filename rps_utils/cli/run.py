@@ -41,11 +41,11 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
     parameters = _choose(steps, profile, asked, {"manifest": str(manifest)})
-    _, problems = read_cells(manifest)
-    problems = problems or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
-    if not problems and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
+    _, unreadable = read_cells(manifest)
+    problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
+    if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
         planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
-        problems = check_manifest(manifest, n_jobs=cores, **planned)
+        problems += check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
         return 1

@@ -313,7 +313,7 @@ def trained(monkeypatch):
         names.append(path.stem)
         return write_checkpoint(network, card, path)
 
-    monkeypatch.setattr("rps_utils.training.write_checkpoint", write_and_note)
+    monkeypatch.setattr("rps_utils.deep.folds.write_checkpoint", write_and_note)
     return names
 
 
