@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from tests.conftest import draw_cohort
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
@@ -22,6 +21,7 @@ from rps_utils.intervals.comparison import compare_c
 from rps_utils.intervals.influence import compare_auc
 from rps_utils.scores import by_cause, check_scores, lrfs_column
 from rps_utils.survival.calibration import calibration_errors
+from tests.conftest import draw_cohort
 
 LANDMARKS = [12, 36]
 B = 200

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
-from tests.evaluation.test_evaluation import LANDMARKS, one, score_table
 
 from rps_utils.evaluation import risk_groups
 from rps_utils.intervals.cutoffs import maxstat_cutoff
 from rps_utils.scores import by_cause
 from rps_utils.survival.curves import kaplan_meier, survival_at
+from tests.evaluation.test_evaluation import LANDMARKS, one, score_table
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-from tests.report.test_report import make_run
 
 from rps_utils.cohort.contract import data_kind, why_withheld
 from rps_utils.cohort.manifest import check_cells, read_cells
@@ -20,6 +19,7 @@ from rps_utils.report.page import write_report
 from rps_utils.runs.notebook import QUIET_KERNEL
 from rps_utils.runs.parameters import default_parameters
 from rps_utils.runs.steps import NOTEBOOKS, notebook_path
+from tests.report.test_report import make_run
 
 PATIENTS = 16
 GREY = re.compile(r'"type": ?"(heatmap|contour|image|surface|volume|isosurface)"|data:image/|"image/')

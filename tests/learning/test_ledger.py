@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tests.conftest import draw_cohort
 
 from rps_utils.cli.main import main
 from rps_utils.evaluation import risk_groups
@@ -18,6 +17,7 @@ from rps_utils.finished.audit import audit, blind_refits, refit_plans, verdict
 from rps_utils.learning import crossfit, fusion, ledger
 from rps_utils.report.page import write_report
 from rps_utils.scores import merge_scores, ready_made_scores
+from tests.conftest import draw_cohort
 
 SETS = crossfit.leave_out_sets(3)
 KINDS = {"DL": "network", "Rad": "LASSO-Cox model"}
