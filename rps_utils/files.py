@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+LARGEST_JSON = 64 * 2**20  # bytes
 WRITTEN = "RPS_WRITTEN"  # environment variable: a text file that lists what `whole_file` finished
 
 
@@ -120,9 +121,38 @@ def write_json(content: Any, path: str | Path) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    with reading(path, "JSON"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    ValueError
+        Damaged, larger than `LARGEST_JSON`, with a name twice in one object, or with NaN or an infinite number. The
+        message names the file.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise ValueError(f"{path}: {size / 2**20:.0f} MiB; allowed: JSON of at most {LARGEST_JSON // 2**20} MiB")
+    with reading(path, "JSON", (ValueError,)):
+        return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON, and refuse with a ValueError what JSON does not allow: one name for two values, NaN, Infinity."""
+    return json.loads(text, object_pairs_hook=_each_name_once, parse_constant=_refuse_constant)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:60]!r} stands twice in one object")
+    return content
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def file_sha256(path: str | Path) -> str:

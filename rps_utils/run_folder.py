@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.files import read_csv, read_json, write_csv, write_json
+from rps_utils.files import read_csv, write_csv, write_json
+from rps_utils.schema import read_run_json
 from rps_utils.scores import read_scores
 
 # Tables of RUN/tables by family; a name is the family, or the family and one of its words, joined by `_`.
@@ -241,8 +242,8 @@ class RunFolder:
         return self.models / f"{name}.json"
 
     def read_model(self, name: str) -> Any:
-        """Read a fitted model as plain values."""
-        return read_json(self.model(name))
+        """Read a fitted model as plain values, held to the rules of `schema`."""
+        return read_run_json(self.path, self.model(name).relative_to(self.path).as_posix())
 
     def write_model(self, values: Any, name: str) -> Path:
         """Write a fitted model as JSON: plain values, no code."""
@@ -250,4 +251,4 @@ class RunFolder:
 
     def read_record(self) -> dict[str, Any]:
         """Read ``run.json``; empty before the run has ended."""
-        return read_json(self.record) if self.record.is_file() else {}
+        return read_run_json(self.path, self.record.name) if self.record.is_file() else {}

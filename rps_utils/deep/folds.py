@@ -15,15 +15,18 @@ import torch
 from joblib import delayed
 from torch import Tensor, nn
 
+from rps_utils import schema
 from rps_utils.deep.checkpoints import _read_only_tensor, read_checkpoint, write_checkpoint
 from rps_utils.deep.networks import local_weights
 from rps_utils.deep.training import TrainingSettings, Unfinished, one_thread, predict_risk, train_network
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.learning.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
 from rps_utils.progress import in_parallel
+from rps_utils.schema import check_content, confined
 from rps_utils.survival.concordance import harrell_c
 
 ENSEMBLES = "DL_ensembles.json"
+TRAIN = "train the networks of this run again"
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     """
     with one_thread():
         everyone = _read_only_tensor(patches)
-        network, losses = read_checkpoint(task.path, task.card), None
+        network, losses = _read_or_say(task), None
         if network is None:
             network, losses = _train(everyone, cohort, task)
         raw = pd.Series(
@@ -153,6 +156,15 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
         write_checkpoint(network, card, task.path)
         _unfinished(task).path.unlink(missing_ok=True)
     return task, raw
+
+
+def _read_or_say(task: Task) -> nn.Module | None:
+    """Read the network of a task; None where there is none, it was trained otherwise, or its file is damaged."""
+    try:
+        return read_checkpoint(task.path, task.card)
+    except ValueError as error:
+        print(f"{error}: trained again")
+        return None
 
 
 def _train(everyone: Tensor, cohort: pd.DataFrame, task: Task) -> tuple[nn.Module, list[float]]:
@@ -192,12 +204,17 @@ def read_fold_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
     FileNotFoundError
         The scales that `fit_fold_networks` has written, or a network, are not there.
     """
+    return {s: ensemble for s, ensemble in read_all_ensembles(models_dir).items() if len(s) == 1}
+
+
+def read_all_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
+    """Return the ensembles of every left-out set; see `read_fold_ensembles`."""
     models = Path(models_dir)
     if not (models / ENSEMBLES).is_file():
-        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
-    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
-    ensembles: dict[LeftOut, Ensemble] = {s: ensemble for s, ensemble in stored.items() if len(s) == 1}
+        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: {TRAIN}")
+    stored = check_content(read_json(models / ENSEMBLES), schema.ENSEMBLES, models / ENSEMBLES)
+    ensembles = read_ensembles(stored["ensembles"])
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
-        if not (models / file).is_file():
-            raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
+        if not confined(models, file).is_file():
+            raise FileNotFoundError(f"{models / file} is missing: {TRAIN}")
     return ensembles

@@ -18,6 +18,7 @@ Channels
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +29,10 @@ import pandas as pd
 from joblib import delayed
 from scipy import ndimage
 
-from rps_utils.files import whole_file
+from rps_utils.files import parse_json, reading, whole_file
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.progress import in_parallel
+from rps_utils.schema import PATCH, check_content
 
 AIR_HU = -1000.0
 BODY_HU = -500.0
@@ -311,6 +313,14 @@ def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: Pat
     return Path(path)
 
 
+def _open_stored(path: str | Path) -> Any:
+    """Open an archive of arrays that are stored as they are, so that none is larger than its file."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("its arrays are compressed; allowed: stored as they are")
+    return np.load(path, allow_pickle=False)
+
+
 def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarray, PatchSettings]:
     """Read patches in the order of `patient_ids`, and the settings with which they were cut.
 
@@ -321,13 +331,13 @@ def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarr
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
-    with np.load(path, allow_pickle=False) as stored:
+    with reading(path, "patches", (ValueError, KeyError, OSError)), _open_stored(path) as stored:
         row = pd.Series(np.arange(len(stored["patient_id"])), index=stored["patient_id"])
         missing = [i for i in patient_ids if i not in row.index]
         if missing or row.index.has_duplicates:
             faults = f"no patch of {missing[:5]}" if missing else "a patient has two patches"
-            raise ValueError(f"{path}: {faults}; make the patches again from the cohort's manifest")
-        card: dict[str, Any] = json.loads(str(stored["settings"]))
+            raise ValueError(f"{faults}; make the patches again from the cohort's manifest")
+        card: dict[str, Any] = check_content(parse_json(str(stored["settings"])), PATCH, "settings")
         patches = stored["patches"][row[list(patient_ids)].to_numpy()]
     card |= {name: tuple(value) for name, value in card.items() if isinstance(value, list)}
     return patches, PatchSettings(**card)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rps_utils.files import read_json, write_json
+from rps_utils.files import write_json
 from rps_utils.learning.crossfit import LeftOut, learning_patients, object_name
+from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, ready_made_name
 
 
@@ -104,9 +105,9 @@ def read_ledger(run: str | Path) -> dict[str, Learned]:
     Raises
     ------
     ValueError
-        Two entries have the same name.
+        Two entries have the same name, or a file holds what no ledger does.
     """
-    entries = [Learned(**entry) for path in sorted(Path(run).glob("ledger/*.json")) for entry in read_json(path)]
+    entries = [Learned(**entry) for _, page in read_run_jsons(run, "ledger/*.json") for entry in page]
     ledger = {entry.name: entry for entry in entries}
     if len(ledger) < len(entries):
         names = pd.Series([entry.name for entry in entries])
