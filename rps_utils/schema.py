@@ -334,7 +334,7 @@ RUN_RECORD = record(
         "notebooks": named(named(PLAIN)),
     },
 )
-PARAMETERS = record({"steps": listed(text()), "parameters": named(named(PLAIN))})
+PARAMETERS = record({"parameters": named(named(PLAIN))}, {"steps": listed(text())})
 LOG = record({"seconds": number(0.0), "peak_mib": number(0.0)}, {"made_from": named(PLAIN), "made": named(PLAIN)})
 
 FILES: dict[str, Rule] = {

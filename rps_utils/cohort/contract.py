@@ -18,7 +18,8 @@ READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
 RESERVED = {"fold": "folds are drawn by the study", "died": "death without local recurrence is written as event 2"}
-NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, *RESERVED, *HASHES)
+DISTINCT = "distinct_from"  # ids of patients, separated by spaces, who look like this one and are somebody else
+NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, DISTINCT, *RESERVED, *HASHES)
 MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
@@ -67,6 +68,12 @@ class Problem(NamedTuple):
     value: str
     allowed: str
     remedy: str
+
+
+class Notice(Problem):
+    """Something to look at that keeps nobody out."""
+
+    __slots__ = ()
 
 
 class ManifestError(ValueError):

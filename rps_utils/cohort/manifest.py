@@ -11,7 +11,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from rps_utils.cohort.contract import (
     DATA_KIND,
     DATA_KINDS,
     DECIMAL_COMMA,
+    DISTINCT,
     FILES,
     HASHES,
     IDENTIFYING,
@@ -35,6 +36,7 @@ from rps_utils.cohort.contract import (
     RESERVED,
     SPLITS,
     ManifestError,
+    Notice,
     Problem,
     clinical_columns,
     format_problems,
@@ -85,7 +87,7 @@ def image_files(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
 
 
 def _typed_column(column: str, cells: pd.Series) -> pd.Series:
-    if column in (*HASHES, "image", "mask", "patient_id", "split"):
+    if column in (*HASHES, "image", "mask", "patient_id", "split", DISTINCT):
         return cells
     given = cells.where(~is_missing(cells))
     if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
@@ -181,6 +183,7 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
         *_patient_problems(cells),
+        *(_distinct_problems(cells) if learn and DISTINCT in cells else ()),
         *(_cell_problems(cells, "time_months", _time_fault) if "time_months" in cells else ()),
         *(_cell_problems(cells, "event", _event_fault) if "event" in cells else ()),
         *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
@@ -211,6 +214,15 @@ def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
             value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
         yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+
+
+def _distinct_problems(cells: pd.DataFrame) -> Iterator[Problem]:
+    for line, text in cells.loc[~is_missing(cells[DISTINCT]), DISTINCT].items():
+        patient = cells.loc[line, "patient_id"]
+        unknown = [name for name in text.split() if name == patient or name not in set(cells["patient_id"])]
+        if unknown:
+            allowed = "ids of other patients of this manifest, separated by spaces"
+            yield Problem(line, patient, DISTINCT, text, allowed, f"correct {unknown[0]}, or empty the cell")
 
 
 def _id_fault(text: str) -> tuple[str, str] | None:
@@ -329,7 +341,19 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 
-def check_manifest(
+def check_manifest(path: str | Path, **options: Any) -> list[Problem]:
+    """List everything that is wrong with a manifest and with the files it names; see `examine_manifest`."""
+    return examine_manifest(path, **options).problems
+
+
+class Examination(NamedTuple):
+    """What is wrong with a manifest, and what should be looked at all the same."""
+
+    problems: list[Problem]
+    notices: list[Notice]
+
+
+def examine_manifest(
     path: str | Path,
     *,
     folds: int | None = None,
@@ -337,8 +361,8 @@ def check_manifest(
     voxels: bool = True,
     split_by: str = "",
     learn: bool = True,
-) -> list[Problem]:
-    """List everything that is wrong with a manifest and with the files it names. Nothing is written.
+) -> Examination:
+    """Look at everything that may be wrong with a manifest and with the files it names. Nothing is written.
 
     Parameters
     ----------
@@ -358,8 +382,8 @@ def check_manifest(
 
     Returns
     -------
-    list of Problem
-        In the order of the file; empty if it can be used.
+    Examination
+        Problems and notices in the order of the file; no problem if it can be used.
 
     Raises
     ------
@@ -368,9 +392,10 @@ def check_manifest(
     """
     cells, problems = read_cells(path, learn)
     if problems:
-        return problems
+        return Examination(problems, [])
     paths, wrong_paths = check_paths(cells, Path(path).parent)
     wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
-    return sorted(
-        [*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)], key=problem_line
-    )
+    seen = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels, learn=learn)
+    found = sorted([*wrong_cells, *wrong_paths, *seen], key=problem_line)
+    notices = [one for one in found if isinstance(one, Notice)]
+    return Examination([one for one in found if not isinstance(one, Notice)], notices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from rps_utils.cohort.contract import (
     Problem,
     is_missing,
 )
+from rps_utils.cohort.duplicates import same_patient_problems, view_of
 from rps_utils.files import file_sha256
 from rps_utils.imaging.volumes import load_nifti
 
@@ -197,10 +198,11 @@ def _read_voxels(image: nib.Nifti1Image, column: str) -> tuple[np.ndarray | None
 
 
 class RowCheck(NamedTuple):
-    """Faults of one row's images and a digest of the voxels of its CT."""
+    """Faults of one row's images, a digest of the voxels of its CT, and a coarse view of it where it is sound."""
 
     faults: list[Fault]
     digest: str
+    view: np.ndarray | None = None
 
 
 def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
@@ -229,13 +231,21 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     faults += [] if reference is None else reference_faults(reference)
     if ct is not None and labels is not None and not faults and ct.shape == labels.shape:
         faults += tumour_faults(ct, labels)
-    return RowCheck(faults, "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest())
+    digest = "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest()
+    sound = not faults and ct is not None and labels is not None and ct.shape == labels.shape
+    return RowCheck(faults, digest, view_of(image, ct, labels) if sound else None)
 
 
 def check_images(
-    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True
+    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True, learn: bool = True
 ) -> list[Problem]:
-    """Check headers of all images, then the voxels of those whose headers are sound."""
+    """Check headers of all images, then the voxels of those whose headers are sound, then who looks like whom.
+
+    Returns
+    -------
+    list of Problem
+        Some may be a `contract.Notice`, which keeps nobody out.
+    """
     found: list[tuple[int, Fault]] = []
     sound: dict[int, dict[str, Path]] = {}
     for line, own in paths.items():
@@ -249,21 +259,30 @@ def check_images(
             others = [(column, other) for column, other in images.items() if column != "image"]
             found += [(line, fault) for column, other in others for fault in grid_faults(ct, other, column)]
         sound[line] = {column: own[column] for column in images}
-    if voxels:
-        found += _check_voxels(cells, sound, n_jobs)
-    return [Problem(line, cells.loc[line, "patient_id"], *fault) for line, fault in found]
+    checks = _check_voxels(cells, sound, n_jobs) if voxels else []
+    found += [(line, fault) for line, check in zip(sound, checks, strict=False) for fault in check.faults]
+    found += _equal_voxels(cells, sound, checks)
+    views, digests = [check.view for check in checks], [check.digest for check in checks]
+    return [
+        *(Problem(line, cells.loc[line, "patient_id"], *fault) for line, fault in found),
+        *(same_patient_problems(cells, views, digests, learn=learn) if checks else ()),
+    ]
 
 
-def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> list[tuple[int, Fault]]:
+def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> list[RowCheck]:
     hashes = {
         line: {file: row[column] for column, file in HASHES.items() if row.get(column)}
         for line, row in cells.iterrows()
     }
-    checks = Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
+    return Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
+
+
+def _equal_voxels(
+    cells: pd.DataFrame, sound: dict[int, dict[str, Path]], checks: Sequence[RowCheck]
+) -> list[tuple[int, Fault]]:
     found: list[tuple[int, Fault]] = []
     seen: dict[str, int] = {}
-    for line, check in zip(sound, checks, strict=True):
-        found += [(line, fault) for fault in check.faults]
+    for line, check in zip(sound, checks, strict=False):
         first = seen.setdefault(check.digest, line)
         if check.digest and first != line and sound[first]["image"].resolve() != sound[line]["image"].resolve():
             value = f"same voxels as line {first} ({cells.loc[first, 'patient_id']})"

@@ -117,14 +117,17 @@ def _new_task(
         "training_patients": int(learns.sum()),
         "training_events": int(cohort.loc[learns, "event"].sum()),
         "training_ids_sha256": _sha256("\n".join(cohort.loc[learns, "patient_id"]).encode()),
-        "training_data_sha256": _sha256(
-            np.ascontiguousarray(patches[learns]).tobytes(),
-            cohort.loc[learns, ["time_months", "event"]].to_numpy(float).tobytes(),
-        ),
+        "training_data_sha256": learning_data_sha256(patches, cohort, learns),
     }
     if settings.weights:
         card["weights_sha256"] = file_sha256(local_weights(settings.weights))
     return Task(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
+
+
+def learning_data_sha256(patches: np.ndarray, cohort: pd.DataFrame, learns: np.ndarray) -> str:
+    """Return the hash of the patches and outcomes of those patients of a cohort (bool) who are learned from."""
+    outcome = cohort.loc[learns, ["time_months", "event"]].to_numpy(float)
+    return _sha256(np.ascontiguousarray(patches[learns]).tobytes(), outcome.tobytes())
 
 
 def _sha256(*parts: bytes) -> str:

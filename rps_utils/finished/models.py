@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from rps_utils.deep.checkpoints import read_card
 from rps_utils.deep.folds import read_fold_ensembles
 from rps_utils.files import read_csv
-from rps_utils.finished.seal import RECORD, refuse_altered
+from rps_utils.finished.origin import RECORD, refuse_altered, writer_of
 from rps_utils.imaging import likeness
 from rps_utils.imaging.features import ExtractionSettings
 from rps_utils.imaging.patches import PatchSettings, read_patches
@@ -22,7 +21,6 @@ from rps_utils.learning.cox import CoxModel, Design
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
 from rps_utils.learning.fusion import FittedFusion, FusionPlan
 from rps_utils.learning.radiomics import RadiomicModel
-from rps_utils.runs.steps import DeclarationError, Step, read_steps
 from rps_utils.schema import read_run_json
 from rps_utils.scores import lrfs_landmarks
 
@@ -145,14 +143,6 @@ def _with_writer(name: str) -> str:
     return f"{name} ({writer.name})" if writer else name
 
 
-def writer_of(name: str) -> Step | None:
-    """Return the step that declares to write a file of a run; None where none does, or no notebook is installed."""
-    try:
-        return next((step for step in read_steps() if any(fnmatchcase(name, w) for w in step.writes)), None)
-    except DeclarationError:
-        return None
-
-
 def _optional(run: Path, name: str) -> dict | None:
     return read_run_json(run, name) if (run / name).is_file() else None
 
@@ -168,12 +158,13 @@ def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ens
     models = Path(run) / "models"
     ensembles = read_fold_ensembles(models)
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
-        if read_card(models / file)["preprocessing"] != _plain(settings):
+        if read_card(models / file)["preprocessing"] != plain_settings(settings):
             raise ValueError(f"{models / file} was trained on patches cut otherwise: run the chain again")
     return ensembles
 
 
-def _plain(settings: PatchSettings) -> dict[str, Any]:
+def plain_settings(settings: PatchSettings) -> dict[str, Any]:
+    """Return patch settings as the card of a network has them."""
     return json.loads(json.dumps(asdict(settings)))
 
 

@@ -313,7 +313,7 @@ def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: Pat
     return Path(path)
 
 
-def _open_stored(path: str | Path) -> Any:
+def open_stored(path: str | Path) -> Any:
     """Open an archive of arrays that are stored as they are, so that none is larger than its file."""
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -331,7 +331,7 @@ def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarr
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
-    with reading(path, "patches", (ValueError, KeyError, OSError)), _open_stored(path) as stored:
+    with reading(path, "patches", (ValueError, KeyError, OSError)), open_stored(path) as stored:
         row = pd.Series(np.arange(len(stored["patient_id"])), index=stored["patient_id"])
         missing = [i for i in patient_ids if i not in row.index]
         if missing or row.index.has_duplicates:

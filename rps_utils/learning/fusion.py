@@ -28,6 +28,8 @@ from rps_utils.learning.crossfit import (
 from rps_utils.learning.ledger import Learned, score_makers
 from rps_utils.scores import OWN_TIME, score_rows
 
+IMAGE_RIDGE = 0.01  # of the Cox model that turns an image score alone into LRFS
+
 
 @dataclass(frozen=True)
 class FusionPlan:

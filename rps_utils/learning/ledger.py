@@ -20,6 +20,8 @@ from rps_utils.learning.crossfit import LeftOut, learning_patients, object_name
 from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, ready_made_name
 
+READY_MADE = "ready-made score"  # the only kind of object that saw nobody
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -64,7 +66,7 @@ def cross_fitted(model: str, kind: str, cohort: pd.DataFrame, left_out_sets: Seq
 
 def ready_made(scores: pd.DataFrame) -> list[Learned]:
     """Return the entries of ready-made scores: on their owner's word, they saw nobody of this cohort."""
-    return [Learned(ready_made_name(model), "ready-made score") for model in scores["model"].unique()]
+    return [Learned(ready_made_name(model), READY_MADE) for model in scores["model"].unique()]
 
 
 def score_makers(made_by: pd.Series) -> dict[str, list[str]]:
@@ -97,6 +99,11 @@ def cutoffs(scores: pd.DataFrame, table: pd.DataFrame) -> list[Learned]:
 def cutoff_name(model: str) -> str:
     """Name the cut-off of a model."""
     return f"cut-off of {model}".replace("+", " and ")
+
+
+def bound_name(model: str) -> str:
+    """Name the conformal bound of a model."""
+    return f"bound of {model}"
 
 
 def read_ledger(run: str | Path) -> dict[str, Learned]:

@@ -21,7 +21,7 @@ from rps_utils.finished.models import (
     FrozenRun,
     _check_features,
     _fusion,
-    _plain,
+    plain_settings,
     digest,
     load_run,
     read_networks,
@@ -251,7 +251,7 @@ def trained(tmp_path_factory):
     cohort = cohort.assign(time_months=draw.exponential(20, 24) + 1, event=np.arange(24) % 2)
     quick = TrainingSettings(epochs=10, network_options={"widths": [4]}, seeds_per_fold=2, seed=3)
     sets = crossfit.leave_out_sets(3, whole=False)
-    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=_plain(settings))
+    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=plain_settings(settings))
     write_patches(cohort["patient_id"], patches, settings, run / "patches.npz")
     return run, cohort, patches, settings, scores
 

@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rps_utils.cli.main import main
+from rps_utils.deep.augmentation import Augmentation
 from rps_utils.evaluation import risk_groups
 from rps_utils.evaluation.discrimination import discrimination_rows
 from rps_utils.files import read_csv, read_json, write_csv, write_json
@@ -78,7 +79,9 @@ def write_cards(run, cohort):
     for left_out in SETS:
         name = "_".join(["DL", "without", *map(str, left_out)] if left_out else ["DL", "all"])
         ids = "\n".join(crossfit.learning_patients(cohort, left_out)).encode()
-        card = {"left_out_folds": list(left_out), "training_ids_sha256": hashlib.sha256(ids).hexdigest()}
+        settings = {"network": "plain", "network_options": {}, "augmentation": asdict(Augmentation())}
+        made = {"left_out_folds": list(left_out), "training_ids_sha256": hashlib.sha256(ids).hexdigest()}
+        card = {**made, "settings": settings, "patch_shape": [1, 2, 2, 2]}
         write_json(card, run / "models" / f"{name}_0.json")
 
 

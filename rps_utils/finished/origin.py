@@ -1,19 +1,39 @@
-"""Are the files of a finished run still those that it wrote? ``run.json`` holds the hash of each.
+"""Where a file of a run comes from: the step that writes it, its parameters, and whether it is still what was written.
 
-The hashes tell damage and later changes. They are no signature: whoever writes a run folder can write hashes that fit
-what is in it, and against that `finished.audit` computes things again.
+``run.json`` holds the hash of each file that is read again. The hashes tell damage and later changes. They are no
+signature: whoever writes a run folder can write hashes that fit what is in it, and against that the audit computes
+things again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from rps_utils.files import file_sha256
 from rps_utils.runs.record import sealed_files
+from rps_utils.runs.steps import DeclarationError, Step, read_steps
 from rps_utils.schema import confined, read_run_json
 
-RECORD = "run.json"
+RECORD, PARAMETERS = "run.json", "parameters.json"
+
+
+def writer_of(name: str) -> Step | None:
+    """Return the step that declares to write a file of a run; None where none does, or no notebook is installed."""
+    try:
+        return next((step for step in read_steps() if any(fnmatchcase(name, w) for w in step.writes)), None)
+    except DeclarationError:
+        return None
+
+
+def parameters_of(run: str | Path, name: str) -> dict[str, Any]:
+    """Return the parameters of the step that writes a file; empty where the run does not tell them."""
+    writer = writer_of(name)
+    if writer is None or not (Path(run) / PARAMETERS).is_file():
+        return {}
+    return read_run_json(run, PARAMETERS)["parameters"].get(writer.name, {})
 
 
 def read_seal(run: str | Path) -> dict[str, str]:
