@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rps_utils.cohort.duplicates import near_equal_pairs, patch_views
+from rps_utils.cohort.contract import DISTINCT
+from rps_utils.cohort.duplicates import near_equal_pairs, patch_views, told_apart
 from rps_utils.cohort.manifest import image_files, read_manifest
 from rps_utils.cohort.splits import study_table
 from rps_utils.files import file_sha256, read_csv
@@ -35,7 +36,7 @@ from rps_utils.finished.origin import RECORD, broken_seal, parameters_of
 from rps_utils.imaging.crops import crop_isotropic, crop_paths
 from rps_utils.imaging.features import ExtractionSettings, extract
 from rps_utils.imaging.patches import make_patch, read_patches
-from rps_utils.imaging.volumes import load_pair
+from rps_utils.imaging.volumes import Volume, load_pair
 from rps_utils.intervals.conformal import calibrate
 from rps_utils.learning.cox import CoxModel
 from rps_utils.learning.crossfit import nested_table
@@ -73,7 +74,8 @@ class RunData:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.cohort, self.scores = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv")
+        self.cohort = read_csv(run / "cohort.csv", **{DISTINCT: str})
+        self.scores = read_scores(run / "scores.csv")
         self.landmarks = lrfs_landmarks(self.scores)
 
     @cached_property
@@ -178,36 +180,35 @@ def other_images(data: RunData) -> Iterator[str]:
             yield f"{row.Index}: patches.npz does not hold the patch that the scan gives"
         due = crop_isotropic(ct, mask, float(facts["crop_spacing_mm"]), float(facts["margin_mm"]))
         stored = load_pair(*crop_paths(data.run / "crops", str(row.Index)))
-        if any(a.values.shape != b.values.shape or (a.values != b.values).mean() > 0.001 for a, b in zip(due, stored)):
+        if any(_differ(one, other) for one, other in zip(due, stored, strict=True)):
             yield f"{row.Index}: crops/ does not hold the crop that the scan gives"
+
+
+def _differ(one: Volume, other: Volume) -> bool:
+    """Tell whether two volumes differ by more than rounding on another processor can do."""
+    return one.values.shape != other.values.shape or bool((one.values != other.values).mean() > 0.001)
 
 
 def same_patients(data: RunData) -> Iterator[str]:
     """Yield pairs of patients whose images are nearly equal, mirrored or not, across folds or splits."""
     patches, settings = read_patches(data.run / "patches.npz", data.cohort["patient_id"])
-    place = (
-        data.cohort["split"] + data.cohort["fold"].map(" fold {:g}".format).where(data.cohort["fold"].notna(), "")
-    ).to_list()
-    for pair in near_equal_pairs(patch_views(patches, settings)):
-        one, other = (data.cohort["patient_id"].iloc[i] for i in (pair.first, pair.second))
-        if place[pair.first] != place[pair.second] and not _told_apart(data, one, other):
+    fold = data.cohort["fold"].map(" fold {:g}".format).where(data.cohort["fold"].notna(), "")
+    place, ids = (data.cohort["split"] + fold).to_list(), data.cohort["patient_id"].to_list()
+    distinct = data.cohort.set_index("patient_id").get(DISTINCT, pd.Series(dtype=str))
+    for one, other, apart in near_equal_pairs(patch_views(patches, settings)):
+        if place[one] != place[other] and not told_apart(distinct, ids[one], ids[other]):
             yield (
-                f"{one} in {place[pair.first]} and {other} in {place[pair.second]} have nearly the same image "
-                f"({pair.difference:.1f} HU apart): one patient under two ids? keep one"
+                f"{ids[one]} in {place[one]} and {ids[other]} in {place[other]} have nearly the same image "
+                f"({apart:.1f} HU apart): one patient under two ids? keep one"
             )
-
-
-def _told_apart(data: RunData, one: str, other: str) -> bool:
-    from rps_utils.cohort.duplicates import DISTINCT, told_apart
-
-    return DISTINCT in data.cohort and told_apart(data.cohort.set_index("patient_id")[DISTINCT], one, other)
 
 
 def other_features(data: RunData) -> Iterator[str]:
     """Extract the features of a few patients again from their crops, and yield what differs, columns included."""
     stored = read_features(data.run)
     if set(stored.index) != set(data.cohort["patient_id"]):
-        yield f"features.csv: {some_patients(set(stored.index) ^ set(data.cohort['patient_id']))} are not in both tables"
+        others = set(stored.index) ^ set(data.cohort["patient_id"])
+        yield f"features.csv: {some_patients(others)} are in this table or in cohort.csv, and not in both"
         return
     settings = ExtractionSettings(**read_run_json(data.run, "models/rad_extraction.json"))
     for patient in data.sample:
@@ -218,7 +219,8 @@ def other_features(data: RunData) -> Iterator[str]:
             return
         other = ~np.isclose(stored.loc[patient, due.index].astype(float), due, rtol=1e-4, atol=1e-6)
         if other.any():
-            yield f"features.csv: {patient} has another {due.index[other][0]} than its crop gives ({other.sum()} features)"
+            name = due.index[other][0]
+            yield f"features.csv: {patient} has another {name} than the crop gives ({other.sum()} features differ)"
 
 
 # ---------------------------------------------------------------- scores and models

@@ -169,10 +169,10 @@ def run_data_kind(run: RunFolder) -> str:
 
 def _audit_lines(run: RunFolder) -> list[str]:
     """Return the verdict of the audit and its findings; nothing where scores came from elsewhere."""
-    if not can_audit(run):
+    if not can_audit(run.path):
         return []
-    findings = audit(run)
-    return [verdict(run, findings), *findings]
+    findings = audit(run.path)
+    return [verdict(run.path, findings), *findings]
 
 
 def _counts(run: RunFolder) -> list[str]:
