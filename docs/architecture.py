@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 # other. tests/test_house.py holds it.
 FLOORS = [
     "files",
-    "progress locks sources pages",
+    "progress locks sources pages schema",
     "steps scores survival",
     "run_folder intervals imaging",
     "cohort",

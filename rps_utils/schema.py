@@ -26,20 +26,20 @@ FEATURE = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 # ---------------------------------------------------------------- rules for values
 
 
-def refuse(value: Any, where: str, allowed: str) -> None:
+def refuse_value(value: Any, where: str, allowed: str) -> None:
     """Raise the error that says what was found, where, and what is allowed there."""
     shown = repr(value)
     raise ValueError(f"{where} is {shown if len(shown) <= 60 else shown[:57] + '...'}; allowed: {allowed}")
 
 
-def number(low: float = -HUGE, high: float = HUGE, *, above: float | None = None) -> Rule:
+def number(low: float, high: float, *, above: float | None = None) -> Rule:
     """Allow a finite number from `low` to `high`, and larger than `above` where that is given."""
     bounds = f"above {above:g}, up to {high:g}" if above is not None else f"{low:g} to {high:g}"
 
     def check(value: Any, where: str) -> None:
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not plain or not math.isfinite(value) or not low <= value <= high or (above is not None and value <= above):
-            refuse(value, where, f"a finite number, {bounds}")
+            refuse_value(value, where, f"a finite number, {bounds}")
 
     return check
 
@@ -49,7 +49,7 @@ def whole(low: int, high: int) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
-            refuse(value, where, f"a whole number, {low} to {high}")
+            refuse_value(value, where, f"a whole number, {low} to {high}")
 
     return check
 
@@ -59,7 +59,7 @@ def text(pattern: str = ID) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            refuse(value, where, f"a text of the form {pattern}")
+            refuse_value(value, where, f"a text of the form {pattern}")
 
     return check
 
@@ -69,7 +69,7 @@ def one_of(*allowed: Any) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if not any(type(value) is type(one) and value == one for one in allowed):
-            refuse(value, where, ", ".join(map(repr, allowed)))
+            refuse_value(value, where, ", ".join(map(repr, allowed)))
 
     return check
 
@@ -79,16 +79,16 @@ def optional(rule: Rule) -> Rule:
     return lambda value, where: None if value is None else rule(value, where)
 
 
-def listed(each: Rule, least: int = 0, most: int = 100_000, *, distinct: bool = False) -> Rule:
+def listed(each: Rule, *, least: int = 0, most: int = 100_000, distinct: bool = False) -> Rule:
     """Allow a list of `least` to `most` values."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
-            refuse(value, where, f"a list of {least} to {most} values")
+            refuse_value(value, where, f"a list of {least} to {most} values")
         for place, one in enumerate(value):
             each(one, f"{where}[{place}]")
         if distinct and len(set(value)) < len(value):
-            refuse(value, where, "values that differ")
+            refuse_value(value, where, "values that differ")
 
     return check
 
@@ -98,7 +98,7 @@ def named(each: Rule, names: str = ID, least: int = 0) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict) or len(value) < least:
-            refuse(value, where, f"an object with {least} names or more")
+            refuse_value(value, where, f"an object with {least} names or more")
         for name, one in value.items():
             text(names)(name, f"a name in {where}")
             each(one, f"{where}.{name}")
@@ -106,13 +106,13 @@ def named(each: Rule, names: str = ID, least: int = 0) -> Rule:
     return check
 
 
-def record(needed: Mapping[str, Rule], further: Mapping[str, Rule] | None = None, *then: Rule) -> Rule:
+def fields(needed: Mapping[str, Rule], further: Mapping[str, Rule] | None = None, *then: Rule) -> Rule:
     """Allow an object with these names and no others; `then` are rules for the whole."""
     known = {**needed, **(further or {})}
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
-            refuse(value, where, f"an object with {', '.join(needed)}")
+            refuse_value(value, where, f"an object with {', '.join(needed)}")
         absent, other = set(needed) - set(value), set(value) - set(known)
         if absent or other:
             found = f"{where} lacks {sorted(absent)}" if absent else f"{where} has {sorted(map(str, other))[:5]}"
@@ -159,8 +159,8 @@ def _levels_belong(value: Any, where: str) -> None:
 
 def mean_and_sd(value: Any, where: str) -> None:
     """Allow a mean and an SD above 0, as a list of two numbers."""
-    listed(number(), 2, 2)(value, where)
-    number(above=0.0)(value[1], f"{where}[1]")
+    listed(number(-HUGE, HUGE), least=2, most=2)(value, where)
+    number(0.0, HUGE, above=0.0)(value[1], f"{where}[1]")
 
 
 def _square(value: Any, where: str) -> None:
@@ -171,16 +171,16 @@ def _square(value: Any, where: str) -> None:
 
 # ---------------------------------------------------------------- rules for files
 
-COEFFICIENT, POSITIVE = number(-1e3, 1e3), number(above=0.0)
-FOLDS = listed(whole(0, 999), 0, 2, distinct=True)
+COEFFICIENT, ABOVE_0 = number(-1e3, 1e3), number(0.0, HUGE, above=0.0)
+FOLDS = listed(whole(0, 999), least=0, most=2, distinct=True)
 
-COX = record(
+COX = fields(
     {
-        "terms": listed(text(), 1, 1000, distinct=True),
-        "coefficients": listed(COEFFICIENT, 1),
-        "centre": listed(number(), 1),
-        "times": listed(number(0.0, 1e5), 1),
-        "cumulative_hazard": listed(number(0.0, 1e6), 1),
+        "terms": listed(text(), least=1, most=1000, distinct=True),
+        "coefficients": listed(COEFFICIENT, least=1),
+        "centre": listed(number(-HUGE, HUGE), least=1),
+        "times": listed(number(0.0, 1e5), least=1),
+        "cumulative_hazard": listed(number(0.0, 1e6), least=1),
     },
     None,
     equally_long("terms", "coefficients", "centre"),
@@ -188,87 +188,87 @@ COX = record(
     rising("times", strictly=True),
     rising("cumulative_hazard", strictly=False),
 )
-DESIGN = record(
+DESIGN = fields(
     {
-        "medians": named(number()),
-        "levels": named(listed(text(), 1, distinct=True)),
+        "medians": named(number(-HUGE, HUGE)),
+        "levels": named(listed(text(), least=1, distinct=True)),
         "modes": named(text()),
     },
-    {"seen": named(listed(text(), 1, distinct=True))},
+    {"seen": named(listed(text(), least=1, distinct=True))},
     _levels_belong,
 )
-HARMONISATION = record(
+HARMONISATION = fields(
     {
-        "features": listed(text(FEATURE), 1, distinct=True),
-        "means": listed(number()),
-        "sds": listed(POSITIVE),
-        "shifts": named(listed(number())),
-        "scales": named(listed(POSITIVE)),
+        "features": listed(text(FEATURE), least=1, distinct=True),
+        "means": listed(number(-HUGE, HUGE)),
+        "sds": listed(ABOVE_0),
+        "shifts": named(listed(number(-HUGE, HUGE))),
+        "scales": named(listed(ABOVE_0)),
     },
     None,
     equally_long("features", "means", "sds"),
 )
-RADIOMIC = record(
+RADIOMIC = fields(
     {
-        "features": listed(text(FEATURE), 1, distinct=True),
-        "means": listed(number()),
-        "sds": listed(POSITIVE),
+        "features": listed(text(FEATURE), least=1, distinct=True),
+        "means": listed(number(-HUGE, HUGE)),
+        "sds": listed(ABOVE_0),
         "coefficients": listed(COEFFICIENT),
-        "penalty": number(0.0),
+        "penalty": number(0.0, HUGE),
     },
     {"note": text(r"[^\x00-\x1f]{0,500}"), "harmonisation": optional(HARMONISATION)},
     equally_long("features", "means", "sds", "coefficients"),
 )
-EXTRACTION = record(
+EXTRACTION = fields(
     {
-        "image_types": listed(one_of("original", "log", "wavelet"), 1, distinct=True),
-        "log_sigma_mm": listed(number(0.1, 100.0), 0, 20),
+        "image_types": listed(one_of("original", "log", "wavelet"), least=1, distinct=True),
+        "log_sigma_mm": listed(number(0.1, 100.0), least=0, most=20),
         "wavelet": text(r"[a-z0-9.]{1,12}"),
         "bin_width_hu": number(0.1, 1e4),
         "bin_count": optional(whole(2, 10_000)),
         "outlier_sd": optional(number(0.1, 100.0)),
     }
 )
-LIKENESS = record(
+LIKENESS = fields(
     {
-        "names": listed(text(), 2, 1000, distinct=True),
-        "means": listed(number()),
-        "sds": listed(POSITIVE),
-        "precision": listed(listed(number())),
-        "limit": POSITIVE,
+        "names": listed(text(), least=2, most=1000, distinct=True),
+        "means": listed(number(-HUGE, HUGE)),
+        "sds": listed(ABOVE_0),
+        "precision": listed(listed(number(-HUGE, HUGE))),
+        "limit": ABOVE_0,
         "share": number(0.0, 1.0),
     },
     None,
     equally_long("names", "means", "sds", "precision"),
     _square,
 )
-BOUNDS = record({"level": number(0.0, 0.9999, above=0.0), "residual": named(number(0.0), least=1)})
-ENSEMBLES = record(
+BOUNDS = fields({"level": number(0.0, 0.9999, above=0.0), "residual": named(number(0.0, HUGE), least=1)})
+NETWORK_SCALES = fields(
     {
         "ensembles": listed(
-            record(
+            fields(
                 {
                     "left_out": FOLDS,
                     "networks": named(mean_and_sd, NETWORK_FILE, 1),
                     "scale": mean_and_sd,
                 }
             ),
-            1,
+            least=1,
         )
     }
 )
-PATCH = record(
+PATCH = fields(
     {
         "size": whole(16, 256),
         "spacing_mm": optional(number(0.1, 100.0)),
         "tumour_share": number(0.01, 1.0),
-        "window_hu": listed(number(-5000, 5000), 2, 2),
-        "channels": listed(text(r"[a-z]{1,20}"), 1, 16, distinct=True),
+        "window_hu": listed(number(-5000, 5000), least=2, most=2),
+        "channels": listed(text(r"[a-z]{1,20}"), least=1, most=16, distinct=True),
         "rim_mm": number(0.0, 1000.0),
         "canonical": one_of(True, False),
     }
 )
-AUGMENTATION = record(
+AUGMENTATION = fields(
     {
         "orientations": one_of("lateral_axis_kept", "both_sides", "all", "none"),
         "shift_voxels": whole(0, 100),
@@ -277,76 +277,79 @@ AUGMENTATION = record(
         "noise": number(0.0, 10.0),
     }
 )
-PLAIN = optional(lambda value, where: _plain(value, where))
-TRAINING = record(
-    {"network": text(r"[a-z0-9]{1,40}"), "network_options": named(PLAIN), "augmentation": AUGMENTATION},
+PLAIN_VALUES = optional(lambda value, where: _plain(value, where))
+TRAINING = fields(
+    {"network": text(r"[a-z0-9]{1,40}"), "network_options": named(PLAIN_VALUES), "augmentation": AUGMENTATION},
     {
         "weights": optional(text()),
         "epochs": whole(1, 10**6),
         "batch_size": whole(1, 10**6),
-        "learning_rate": POSITIVE,
-        "weight_decay": number(0.0),
-        "gradient_clip": POSITIVE,
+        "learning_rate": ABOVE_0,
+        "weight_decay": number(0.0, HUGE),
+        "gradient_clip": ABOVE_0,
         "seeds_per_fold": whole(1, 1000),
         "seed": whole(0, 2**64),
         "precision": one_of("fp32", "bf16"),
         "device": one_of("cpu", "cuda"),
-        "intensity_channels": listed(whole(0, 16), 0, 16),
+        "intensity_channels": listed(whole(0, 16), least=0, most=16),
     },
 )
-CARD = record(
-    {"settings": TRAINING, "patch_shape": listed(whole(1, 256), 4, 4)},
+CARD = fields(
+    {"settings": TRAINING, "patch_shape": listed(whole(1, 256), least=4, most=4)},
     {
         "format": one_of(1),
         "left_out_folds": FOLDS,
         "seed": whole(0, 2**64),
-        "preprocessing": named(PLAIN),
+        "preprocessing": named(PLAIN_VALUES),
         "training_patients": whole(1, 10**7),
         "training_events": whole(0, 10**7),
         "training_ids_sha256": text(SHA256),
         "training_data_sha256": text(SHA256),
         "weights_sha256": text(SHA256),
-        "losses": listed(number()),
+        "losses": listed(number(-HUGE, HUGE)),
         "metrics": named(optional(number(0.0, 1.0))),
     },
 )
 LEDGER = listed(
-    record(
+    fields(
         {"name": text(r"[^\x00-\x1f+]{1,200}"), "kind": text()},
         {"saw": listed(text()), "made_from": named(listed(text()))},
     )
 )
-FEATURE_STORE = record(
+FEATURE_STORE = fields(
     {
-        "made_from": record({"settings": EXTRACTION, "ct": text(SHA256), "mask": text(SHA256)}),
+        "made_from": fields({"settings": EXTRACTION, "ct": text(SHA256), "mask": text(SHA256)}),
         "features": named(number(-1e300, 1e300), FEATURE, 1),
     },
     {"sha256": text(SHA256)},
 )
-RUN_RECORD = record(
-    {"parameters": named(named(PLAIN))},
+RUN_RECORD = fields(
+    {"parameters": named(named(PLAIN_VALUES))},
     {
         "files": named(text(SHA256)),
-        "seeds": listed(PLAIN),
+        "seeds": listed(PLAIN_VALUES),
         "versions": named(text()),
         "manifest": named(text()),
         "code_sha256": text(SHA256),
-        "notebooks": named(named(PLAIN)),
+        "notebooks": named(named(PLAIN_VALUES)),
     },
 )
-PARAMETERS = record({"parameters": named(named(PLAIN))}, {"steps": listed(text())})
-LOG = record({"seconds": number(0.0), "peak_mib": number(0.0)}, {"made_from": named(PLAIN), "made": named(PLAIN)})
+RUN_PARAMETERS = fields({"parameters": named(named(PLAIN_VALUES))}, {"steps": listed(text())})
+LOG = fields(
+    {"seconds": number(0.0, HUGE), "peak_mib": number(0.0, HUGE)},
+    {"made_from": named(PLAIN_VALUES), "made": named(PLAIN_VALUES)},
+)
 
-FILES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "models/*_cox.json": COX,
     "models/DLCM.json": COX,
     "models/RSCM.json": COX,
     "models/*_design.json": DESIGN,
     "models/rad_all.json": RADIOMIC,
     "models/rad_without_*.json": RADIOMIC,
-    "models/rad_scale.json": record({"mean": number(), "sd": POSITIVE}),
+    "models/rad_scale.json": fields({"mean": number(-HUGE, HUGE), "sd": ABOVE_0}),
     "models/rad_extraction.json": EXTRACTION,
-    "models/DL_ensembles.json": ENSEMBLES,
+    "models/DL_ensembles.json": NETWORK_SCALES,
     "models/DL_*.json": CARD,
     "models/likeness.json": LIKENESS,
     "models/bounds.json": BOUNDS,
@@ -354,7 +357,7 @@ FILES: dict[str, Rule] = {
     "features/*.json": FEATURE_STORE,
     "logs/*.json": LOG,
     "run.json": RUN_RECORD,
-    "parameters.json": PARAMETERS,
+    "parameters.json": RUN_PARAMETERS,
 }
 
 
@@ -369,9 +372,9 @@ def _plain(value: Any, where: str, depth: int = 0) -> None:
         for one in value:
             _plain(one, f"{where}[]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        refuse(value, where, "finite numbers")
+        refuse_value(value, where, "finite numbers")
     elif not (value is None or isinstance(value, (str, int, float))):
-        refuse(value, where, "plain values")
+        refuse_value(value, where, "plain values")
 
 
 def check_content(content: Any, rule: Rule, source: str | Path) -> Any:
@@ -406,7 +409,7 @@ def confined(folder: str | Path, name: str) -> Path:
 
 def rule_for(name: str) -> Rule:
     """Return the rule for a JSON file of a run folder, by its place in it."""
-    return next((rule for pattern, rule in FILES.items() if fnmatchcase(name, pattern)), PLAIN)
+    return next((rule for pattern, rule in RULES.items() if fnmatchcase(name, pattern)), PLAIN_VALUES)
 
 
 def read_run_json(run: str | Path, name: str) -> Any:

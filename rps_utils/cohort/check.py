@@ -21,18 +21,19 @@ from rps_utils.cohort.contract import (
     SPLITS,
     TUMOUR_HU,
     UNDETECTABLE,
+    Notice,
     Problem,
     data_kind,
     plain_text,
 )
-from rps_utils.cohort.manifest import check_manifest, read_cells
+from rps_utils.cohort.manifest import examine_manifest, read_cells
 from rps_utils.cohort.scans import check_paths, header_faults
 from rps_utils.files import write_text
 
 LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
     "persons": "no column that identifies somebody; pseudonyms of letters, digits, . _ -",
-    "patients": "each once, in one split; no scan under two ids; no file named twice",
+    "patients": "each once, in one split; no scan under two ids, altered or mirrored either; no file named twice",
     "outcome": f"months above 0 and up to {LONGEST_FOLLOW_UP:g}; a known event code; recurrences in every split",
     "clinical columns": "numbers with a decimal point, without units and codes for missing; no formula",
     "paths": "files .nii or .nii.gz below the manifest's folder: no address, link or .. that leads out",
@@ -61,6 +62,8 @@ class Check(NamedTuple):
     counts : dict of str to int
         Patients, events and problems, as far as the file can be read.
     problems : list of Problem
+    notices : list of Notice
+        To be looked at; they keep nobody out.
     images : pandas.DataFrame
         `IMAGE_FACTS`, one row a patient; empty cells where a file cannot be read.
     """
@@ -69,6 +72,7 @@ class Check(NamedTuple):
     data_kind: str
     counts: dict[str, int]
     problems: list[Problem]
+    notices: list[Notice]
     images: pd.DataFrame
 
 
@@ -86,14 +90,14 @@ def check(path: str | Path, n_jobs: int = 1) -> Check:
     FileNotFoundError
         There is no such manifest.
     """
-    problems = check_manifest(path, n_jobs=n_jobs)
+    problems, notices = examine_manifest(path, n_jobs=n_jobs)
     cells, unreadable = read_cells(path)
     cells = cells.iloc[:0] if unreadable else cells
     paths = {} if unreadable else check_paths(cells, Path(path).parent)[0]
     facts = Parallel(n_jobs=n_jobs)(delayed(image_facts)(own) for own in paths.values())
     images = pd.DataFrame(facts, columns=list(IMAGE_FACTS[1:]), index=cells.index)
     images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
-    return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, images)
+    return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, notices, images)
 
 
 def _counts(cells: pd.DataFrame, problems: list[Problem]) -> dict[str, int]:
@@ -148,7 +152,7 @@ def _whole(values: Any) -> list[int | None]:
 
 
 def as_dict(found: Check) -> dict[str, Any]:
-    """Return a check as plain values for JSON: ``manifest, data_kind, sound, counts, problems, images``."""
+    """Return a check as plain values for JSON: ``manifest, data_kind, sound, counts, problems, notices, images``."""
     images = found.images.astype(object).where(found.images.notna(), None)
     return {
         "manifest": found.manifest,
@@ -156,6 +160,7 @@ def as_dict(found: Check) -> dict[str, Any]:
         "sound": not found.problems,
         "counts": found.counts,
         "problems": [problem._asdict() for problem in found.problems],
+        "notices": [notice._asdict() for notice in found.notices],
         "images": images.to_dict("records"),
     }
 
@@ -164,9 +169,14 @@ def write_page(found: Check, path: str | Path) -> Path:
     """Write a check as one page that works offline, with every fault as a row and no picture of anybody."""
     from rps_utils.pages import page_table, render_page
 
-    rows = [[plain_text(str(cell), 200) if cell is not None else "" for cell in p] for p in found.problems]
+    told = [*found.problems, *found.notices]
+    rows = [[plain_text(str(cell), 200) if cell is not None else "" for cell in p] for p in told]
     header = ["row", "patient", "column", "value", "allowed", "remedy"]
-    faults = page_table(pd.DataFrame(rows, columns=header), "Every fault. Rows count lines, the header is 1.", None)
+    faults = page_table(
+        pd.DataFrame(rows, columns=header),
+        "Every fault, then what to look at. Rows count lines, the header is 1.",
+        None,
+    )
     images = found.images.assign(patient_id=found.images["patient_id"].map(plain_text))
     page = render_page(
         "check.html",

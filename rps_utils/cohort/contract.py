@@ -168,6 +168,12 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
     return f"{len(problems)} problem{'s' * (len(problems) != 1)}\n" + "\n".join(lines)
 
 
+def format_notices(notices: list[Notice]) -> str:
+    """Write notices, one line each."""
+    lines = [f"line {n.row}, {plain_text(n.patient_id)}: {plain_text(n.value, 160)}; {n.remedy}" for n in notices]
+    return "\n".join([f"{len(notices)} notice{'s' * (len(notices) != 1)}; look at them", *lines])
+
+
 def plain_text(text: str, width: int = 60) -> str:
     """Keep a cell on one line of `width`: control characters become visible, long text is cut."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -15,7 +15,6 @@ import torch
 from joblib import delayed
 from torch import Tensor, nn
 
-from rps_utils import schema
 from rps_utils.deep.checkpoints import _read_only_tensor, read_checkpoint, write_checkpoint
 from rps_utils.deep.networks import local_weights
 from rps_utils.deep.training import TrainingSettings, Unfinished, one_thread, predict_risk, train_network
@@ -23,7 +22,7 @@ from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.learning.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
 from rps_utils.progress import in_parallel
 from rps_utils.run_folder import ENSEMBLES
-from rps_utils.schema import check_content, confined
+from rps_utils.schema import NETWORK_SCALES, check_content, confined
 from rps_utils.survival.concordance import harrell_c
 
 TRAIN = "train the networks of this run again"
@@ -215,7 +214,7 @@ def read_all_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
     models = Path(models_dir)
     if not (models / ENSEMBLES).is_file():
         raise FileNotFoundError(f"{models / ENSEMBLES} is missing: {TRAIN}")
-    stored = check_content(read_json(models / ENSEMBLES), schema.ENSEMBLES, models / ENSEMBLES)
+    stored = check_content(read_json(models / ENSEMBLES), NETWORK_SCALES, models / ENSEMBLES)
     ensembles = read_ensembles(stored["ensembles"])
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
         if not confined(models, file).is_file():

@@ -169,7 +169,7 @@ MONAI_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 # What may be asked of a network beside its name. A card from somebody else must not reach any other argument: some
 # of MONAI's fetch weights from the network.
-WIDTHS = listed(whole(1, 1024), 0, 8)
+WIDTHS = listed(whole(1, 1024), most=8)
 OPTIONS: dict[str, dict[str, Rule]] = {
     "region": {
         "widths": WIDTHS,
@@ -180,7 +180,7 @@ OPTIONS: dict[str, dict[str, Rule]] = {
         "dropout": number(0.0, 0.99),
         "norm": one_of("group", "batch"),
     },
-    "plain": {"widths": listed(whole(1, 1024), 1, 8)},
+    "plain": {"widths": listed(whole(1, 1024), least=1, most=8)},
 }
 
 SMALLEST_PATCH = {"densenet121": 32}  # voxels; below, nothing is left after its last pooling

@@ -22,10 +22,9 @@ from rps_utils.finished.origin import parameters_of
 from rps_utils.imaging.patches import open_stored
 from rps_utils.learning.crossfit import FittedScores, fitted_scores, learning_patients, object_name
 from rps_utils.learning.fusion import FUSED, FusionPlan, cox_scores
-from rps_utils.learning.ledger import READY_MADE, Learned, cutoff_name, lineage, read_ledger
+from rps_utils.learning.ledger import FROM_OUTSIDE, Learned, cutoff_name, lineage, read_ledger
 from rps_utils.schema import read_run_jsons
-from rps_utils.scores import MADE_BY, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
-from rps_utils.scores import READY_MADE as READY_MADE_COLUMN
+from rps_utils.scores import MADE_BY, READY_MADE, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
 
 JUDGED = ("cross_fitted", "validation")
 LEFT_OUT = re.compile(r".+ (without (?P<folds>\d+(,\d+)?)|from all|in-sample)")
@@ -152,8 +151,8 @@ def _in_sample(scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[
         for source, scored in ledger[name].made_from.items():
             seen = {i for way in lineage(source, ledger) if way in ledger for i in ledger[way].saw} & set(scored)
             if seen:
-                learner = f"the {ledger[name].kind} '{name}'"
-                yield f"{learner} learned from in-sample scores: '{source}' had seen {some_patients(seen)} whom it scored"
+                learner, who = f"the {ledger[name].kind} '{name}'", some_patients(seen)
+                yield f"{learner} learned from in-sample scores: '{source}' had seen {who} whom it scored"
                 break  # one source is enough to condemn it
 
 
@@ -171,10 +170,10 @@ def _other_cards(run: Path, cohort: pd.DataFrame, ledger: Mapping[str, Learned])
 
 def _saw_nobody(cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
     """Yield what claims to have learned from nobody; a ready-made score may, if the cohort has its column."""
-    columns = [c.removeprefix(READY_MADE_COLUMN) for c in cohort if c.startswith(READY_MADE_COLUMN)]
+    columns = [c.removeprefix(READY_MADE) for c in cohort if c.startswith(READY_MADE)]
     allowed = {ready_made_name(model) for model in columns}
     for entry in ledger.values():
-        if not entry.saw and not (entry.kind == READY_MADE and entry.name in allowed):
+        if not entry.saw and not (entry.kind == FROM_OUTSIDE and entry.name in allowed):
             yield (
                 f"the {entry.kind} '{entry.name}' saw nobody, says the ledger: only a ready-made score of the manifest "
                 "may; record whom it was fitted on"

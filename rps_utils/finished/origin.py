@@ -17,7 +17,7 @@ from rps_utils.runs.record import sealed_files
 from rps_utils.runs.steps import DeclarationError, Step, read_steps
 from rps_utils.schema import confined, read_run_json
 
-RECORD, PARAMETERS = "run.json", "parameters.json"
+RECORD, ASKED = "run.json", "parameters.json"
 
 
 def writer_of(name: str) -> Step | None:
@@ -31,9 +31,9 @@ def writer_of(name: str) -> Step | None:
 def parameters_of(run: str | Path, name: str) -> dict[str, Any]:
     """Return the parameters of the step that writes a file; empty where the run does not tell them."""
     writer = writer_of(name)
-    if writer is None or not (Path(run) / PARAMETERS).is_file():
+    if writer is None or not (Path(run) / ASKED).is_file():
         return {}
-    return read_run_json(run, PARAMETERS)["parameters"].get(writer.name, {})
+    return read_run_json(run, ASKED)["parameters"].get(writer.name, {})
 
 
 def read_seal(run: str | Path) -> dict[str, str]:

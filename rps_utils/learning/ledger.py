@@ -20,7 +20,7 @@ from rps_utils.learning.crossfit import LeftOut, learning_patients, object_name
 from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, ready_made_name
 
-READY_MADE = "ready-made score"  # the only kind of object that saw nobody
+FROM_OUTSIDE = "ready-made score"  # the only kind of object that saw nobody
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def cross_fitted(model: str, kind: str, cohort: pd.DataFrame, left_out_sets: Seq
 
 def ready_made(scores: pd.DataFrame) -> list[Learned]:
     """Return the entries of ready-made scores: on their owner's word, they saw nobody of this cohort."""
-    return [Learned(ready_made_name(model), READY_MADE) for model in scores["model"].unique()]
+    return [Learned(ready_made_name(model), FROM_OUTSIDE) for model in scores["model"].unique()]
 
 
 def score_makers(made_by: pd.Series) -> dict[str, list[str]]:

@@ -21,9 +21,9 @@ from rps_utils.finished.models import (
     FrozenRun,
     _check_features,
     _fusion,
-    plain_settings,
     digest,
     load_run,
+    plain_settings,
     read_networks,
 )
 from rps_utils.imaging.features import ExtractionSettings
