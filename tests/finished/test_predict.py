@@ -182,7 +182,8 @@ def test_patients_whose_outcome_taught_the_run_are_refused_under_any_name(run):
 def test_an_unfinished_run_is_named_with_what_it_lacks(tmp_path):
     (tmp_path / "cohort.csv").write_text("patient_id\n")
     with pytest.raises(
-        FileNotFoundError, match=r"no finished run; missing: patches.npz \(notebook 01\).*DLCM.json \(not"
+        FileNotFoundError,
+        match=r"no finished run; missing: patches.npz \(01_\w+\).*DLCM.json \(06_\w+\).*finish it with",
     ):
         load_run(tmp_path)
 
@@ -274,5 +275,7 @@ def test_networks_of_other_patches_or_lost_ones_are_named(trained, tmp_path):
         predict.network_scores(run, patches, replace(settings, spacing_mm=9.0), pd.Index([]))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / ENSEMBLES).write_text((run / "models" / ENSEMBLES).read_text())
-    with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: train the networks of this run again"
+    ):
         read_networks(tmp_path, settings)
