@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from rps_utils.cohort.duplicates import patch_views
 from rps_utils.deep.checkpoints import read_card
 from rps_utils.deep.folds import read_fold_ensembles
 from rps_utils.files import read_csv
@@ -66,6 +68,8 @@ class FrozenRun:
     bounds : dict
         ``level``, and ``residual`` by model; empty where none were learned.
     likeness : likeness.Reference or None
+    training_views : DataFrame or None
+        `duplicates.patch_views` of the training patients, flat, by ``patient_id``.
     """
 
     folder: Path
@@ -81,6 +85,7 @@ class FrozenRun:
     cutoffs: dict[str, float]
     bounds: dict[str, Any]
     likeness: likeness.Reference | None
+    training_views: pd.DataFrame | None = None
 
 
 def load_run(folder: str | Path) -> FrozenRun:
@@ -119,6 +124,7 @@ def load_run(folder: str | Path) -> FrozenRun:
         cutoffs=_cutoffs(run),
         bounds=_optional(run, "models/bounds.json") or {},
         likeness=likeness.Reference(**known) if known else None,
+        training_views=pd.DataFrame(patch_views(patches, settings).reshape(len(patches), -1), training["patient_id"]),
     )
     read_networks(run, settings)
     _check_features(frozen)

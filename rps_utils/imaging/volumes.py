@@ -6,6 +6,7 @@ head. Positions are in mm in the scanner's frame, given by the 4 x 4 affine of t
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from rps_utils.files import whole_file
+from rps_utils.files import reading, whole_file
 
 AIR_HU, HIGHEST_HU = -1024.0, 3071.0
 BODY_HU = -300.0
@@ -97,8 +98,11 @@ def load_volume(path: str | Path) -> Volume:
         Scaled values in the file's own type: int16 where the file stores HU as integers, which keeps reading a
         scan below half a second. `clip_hu` and `resample` give float32.
     """
-    image = nib.as_closest_canonical(load_nifti(path))
-    return Volume(np.asarray(image.dataobj), image.affine)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    with reading(path, "a NIfTI image", (OSError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)):
+        image = nib.as_closest_canonical(load_nifti(path))
+        return Volume(np.asarray(image.dataobj), image.affine)
 
 
 def load_pair(image: str | Path, mask: str | Path) -> tuple[Volume, Volume]:

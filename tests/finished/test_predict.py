@@ -27,7 +27,7 @@ from rps_utils.finished.models import (
     read_networks,
 )
 from rps_utils.imaging.features import ExtractionSettings
-from rps_utils.imaging.patches import PatchSettings, write_patches
+from rps_utils.imaging.patches import PatchSettings, read_patches, write_patches
 from rps_utils.learning import crossfit, fusion, ledger
 from rps_utils.learning.cox import learn_design
 from rps_utils.learning.radiomics import RadiomicModel
@@ -177,6 +177,18 @@ def test_patients_whose_outcome_taught_the_run_are_refused_under_any_name(run):
     predict.refuse_training_patients(frozen, np.stack([patch + 1]), pd.Index(["NEW-1"]))
     with pytest.raises(ValueError, match=r"1 patients have images that .* was trained on \(NEW-2\)"):
         predict.refuse_training_patients(frozen, np.stack([patch + 1, patch]), pd.Index(["NEW-1", "NEW-2"]))
+
+
+def test_an_altered_image_of_a_training_patient_is_refused_unless_it_is_somebody_else(whole):
+    frozen = load_run(whole / "run")
+    trained, _ = read_patches(whole / "run" / "patches.npz", ["P00", "P03"])
+    noise = np.random.default_rng(0).normal(0, 0.015, trained[0].shape)
+    new = (trained + noise).astype(np.float16)[:, :, :, ::-1]
+    ids = pd.Index(["NEW-1", "NEW-2"])
+    with pytest.raises(ValueError, match=r"1 patients have nearly the image of one .* trained on \(NEW-1 and P00\)"):
+        predict.refuse_training_patients(frozen, new, ids)
+    predict.refuse_training_patients(frozen, new, ids, pd.Series({"NEW-1": "P00"}))
+    predict.refuse_training_patients(frozen, new[1:], ids[1:])
 
 
 def test_an_unfinished_run_is_named_with_what_it_lacks(tmp_path):
