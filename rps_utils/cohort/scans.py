@@ -232,8 +232,9 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     if ct is not None and labels is not None and not faults and ct.shape == labels.shape:
         faults += tumour_faults(ct, labels)
     digest = "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest()
-    sound = not faults and ct is not None and labels is not None and ct.shape == labels.shape
-    return RowCheck(faults, digest, view_of(image, ct, labels) if sound else None)
+    if faults or ct is None or labels is None or ct.shape != labels.shape:
+        return RowCheck(faults, digest)
+    return RowCheck(faults, digest, view_of(image, ct, labels))
 
 
 def check_images(

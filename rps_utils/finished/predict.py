@@ -172,12 +172,14 @@ def refuse_training_patients(
             "knows their outcome, so their score would prove nothing; leave them out"
         )
     if frozen.training_views is not None:
-        _refuse_look_alikes(frozen, patches, patients, pd.Series(dtype=str) if distinct is None else distinct)
+        told = pd.Series(dtype=str) if distinct is None else distinct
+        _refuse_look_alikes(frozen, frozen.training_views, patches, patients, told)
 
 
-def _refuse_look_alikes(frozen: FrozenRun, patches: np.ndarray, patients: pd.Index, distinct: pd.Series) -> None:
+def _refuse_look_alikes(
+    frozen: FrozenRun, learned: pd.DataFrame, patches: np.ndarray, patients: pd.Index, distinct: pd.Series
+) -> None:
     """Raise where a new image is nearly one that the run learned from: altered, mirrored, shifted or noisy."""
-    learned = frozen.training_views
     views = learned.to_numpy().reshape(len(learned), *(CUBES,) * 3)
     pairs = near_equal_pairs(patch_views(patches, frozen.patch_settings), views)
     named = [(patients[pair.first], learned.index[pair.second]) for pair in pairs]

@@ -88,9 +88,9 @@ class RunData:
         """Rad, computed again."""
         return apply_radiomics(self.run, self.cohort)
 
-    def image(self, model: str) -> Applied | None:
-        """Return the image score that a model uses, computed again; None for a model without one."""
-        return {"DL": lambda: self.networks, "Rad": lambda: self.radiomics}.get(model, lambda: None)()
+    def image(self, model: str) -> Applied:
+        """Return an image score, ``DL`` or ``Rad``, computed again."""
+        return self.networks if model == "DL" else self.radiomics
 
     @property
     def manifest(self) -> Path:
@@ -247,8 +247,7 @@ def other_fused_scores(data: RunData) -> Iterator[str]:
     if not plans:
         raise OnTrust("Clinical, DLCM and RSCM: parameters.json does not tell their terms")
     for plan in plans:
-        image = data.image(FUSED[plan.model])
-        fitted = image.fitted if image else None
+        fitted = data.image(FUSED[plan.model]).fitted if FUSED[plan.model] else None
         rows, cox = cox_scores(data.cohort, plan, fitted, data.landmarks)
         yield from _other_rows(data, plan.model, rows)
         yield from _other_cox(data.run, plan.model, cox)
