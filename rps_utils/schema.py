@@ -340,7 +340,7 @@ LOG = fields(
     {"made_from": named(PLAIN_VALUES), "made": named(PLAIN_VALUES)},
 )
 
-RULES: dict[str, Rule] = {
+RUN_FILES: dict[str, Rule] = {
     "models/*_cox.json": COX,
     "models/DLCM.json": COX,
     "models/RSCM.json": COX,
@@ -409,7 +409,7 @@ def confined(folder: str | Path, name: str) -> Path:
 
 def rule_for(name: str) -> Rule:
     """Return the rule for a JSON file of a run folder, by its place in it."""
-    return next((rule for pattern, rule in RULES.items() if fnmatchcase(name, pattern)), PLAIN_VALUES)
+    return next((rule for pattern, rule in RUN_FILES.items() if fnmatchcase(name, pattern)), PLAIN_VALUES)
 
 
 def read_run_json(run: str | Path, name: str) -> Any:

@@ -101,7 +101,10 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
 
 @click.command("audit", cls=Command)
 @click.argument("run", type=RUN, metavar="RUN")
-def audit_command(run: Path) -> int:
+@click.option(
+    "--retrain", type=click.IntRange(min=0), default=0, metavar="N", help="train N networks again (default: 0)"
+)
+def audit_command(run: Path, retrain: int) -> int:
     """Look for anything that judged a patient it had seen.
 
     Ledger and tables are held against each other, then scores, models and features are computed again.
@@ -109,7 +112,7 @@ def audit_command(run: Path) -> int:
     from rps_utils.finished.audit import verdict
     from rps_utils.finished.recompute import full_audit
 
-    account = full_audit(run)
+    account = full_audit(run, retrain)
     told = [("verified", account.verified), ("on trust", account.on_trust)]
     said = [*account.findings, *(f"{word}: {line}" for word, lines in told for line in lines)]
     click.echo("\n".join([*said, f"{run}: {verdict(run, account.findings)}"]))

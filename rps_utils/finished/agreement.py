@@ -143,9 +143,10 @@ def other_ready_made(cohort: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str
 
 def other_cutoffs(run: Path, scores: pd.DataFrame) -> Iterator[str]:
     """Yield the cut-offs that are not those of the scores."""
-    if not (run / CUTOFFS).is_file():
+    asked = parameters_of(run, CUTOFFS)
+    if not (run / CUTOFFS).is_file() or "cutoff" not in asked:
         return
-    keys, rule = ["model", "kind"], parameters_of(run, CUTOFFS).get("cutoff")
+    keys, rule = ["model", "kind"], asked["cutoff"]
     stored = read_csv(run / CUTOFFS).set_index(keys)[["cutoff"]]
     due = training_cutoffs(scores, rule).set_index(keys)[["cutoff"]]
     both = due.join(stored, how="outer", lsuffix="_due")

@@ -20,8 +20,8 @@ from rps_utils.files import read_csv, reading
 from rps_utils.finished.agreement import disagreements, some_patients
 from rps_utils.finished.origin import parameters_of
 from rps_utils.imaging.patches import open_stored
-from rps_utils.learning.crossfit import FittedScores, fitted_scores, learning_patients, object_name
-from rps_utils.learning.fusion import FUSED, FusionPlan, cox_scores
+from rps_utils.learning.crossfit import FittedScores, learning_patients, object_name
+from rps_utils.learning.fusion import FusionPlan, cox_scores
 from rps_utils.learning.ledger import FROM_OUTSIDE, Learned, cutoff_name, lineage, read_ledger
 from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, READY_MADE, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
@@ -285,15 +285,3 @@ def refit_plans(run: str | Path) -> list[FusionPlan]:
         for model, own in chosen.items()
         if {"clinical_columns", "ridge"} <= own.keys()
     ]
-
-
-def blind_refits(run: str | Path, plans: Sequence[FusionPlan]) -> list[str]:
-    """Apply `moved_by_own_outcomes` to the Cox models of a run folder and return its findings."""
-    run = Path(run)
-    cohort, scores = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv")
-    findings: list[str] = []
-    for plan in plans:
-        tables = [run / "scores" / f"{FUSED[plan.model]}{end}.csv" for end in ("", "_nested")]
-        image = fitted_scores(*(read_csv(path) for path in tables)) if FUSED[plan.model] else None
-        findings += moved_by_own_outcomes(cohort, plan, image, scores[scores["model"] == plan.model])
-    return findings

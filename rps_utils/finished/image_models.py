@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rps_utils.deep.augmentation import Augmentation
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.folds import learning_data_sha256, read_all_ensembles
-from rps_utils.deep.training import one_thread, predict_risk
-from rps_utils.files import read_csv, read_json
+from rps_utils.deep.training import TrainingSettings, one_thread, predict_risk, train_network
+from rps_utils.files import file_sha256, read_csv, read_json
 from rps_utils.finished.models import plain_settings
 from rps_utils.finished.origin import parameters_of
 from rps_utils.imaging.patches import read_patches
@@ -31,8 +32,10 @@ from rps_utils.learning.crossfit import (
 )
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel, SelectionSettings, fit_radiomic_model
+from rps_utils.run_folder import ENSEMBLES
 from rps_utils.schema import read_run_json
 
+TRAINING_TOLERANCE = 0.05  # SD of a score, between two trainings of one network
 TOLERANCE = 1e-3  # of scores in SD, log hazards and probabilities: processors round differently
 
 
@@ -106,6 +109,40 @@ def other_card(path: Path, left_out: LeftOut, cohort: pd.DataFrame, patches: np.
         yield f"{path.name} was trained on other patients than '{name}' may see"
     elif learning_data_sha256(patches, cohort, learns) != card.get("training_data_sha256"):
         yield f"{path.name} was trained on other patches or outcomes than this run has of its patients"
+
+
+def other_trainings(run: Path, cohort: pd.DataFrame, count: int) -> Iterator[str]:
+    """Train a few networks again on the patients they may see, and yield those that come out otherwise.
+
+    They are drawn by the hash of the scales. The same processor gives the same bits; others round differently, and
+    after a long training that can pass for a difference.
+    """
+    patches, _ = read_patches(run / "patches.npz", cohort["patient_id"])
+    named = [(file, s) for s, e in read_all_ensembles(run / "models").items() for file in sorted(e.networks)]
+    seed = int(file_sha256(run / "models" / ENSEMBLES)[:12], 16)
+    for place in sorted(np.random.default_rng(seed).permutation(len(named))[:count]):
+        file, left_out = named[place]
+        path, learners = run / "models" / file, learning_patients(cohort, left_out)
+        stored = raw_risk(path, patches, cohort)
+        again = _trained_again(path, patches, cohort, cohort["patient_id"].isin(learners).to_numpy())
+        apart = float((again - stored).abs().max() / learned_scale(stored, learners).sd)
+        if not apart <= TRAINING_TOLERANCE:
+            cause = "it has seen others, or was trained on another kind of processor"
+            yield f"{file} comes out otherwise, by up to {apart:.2g} SD, when it is trained again: {cause}"
+
+
+def _trained_again(path: Path, patches: np.ndarray, cohort: pd.DataFrame, learns: np.ndarray) -> pd.Series:
+    card = read_card(path)
+    chosen = {**card["settings"], "augmentation": Augmentation(**card["settings"]["augmentation"]), "device": "cpu"}
+    settings = TrainingSettings(**{**chosen, "intensity_channels": tuple(chosen["intensity_channels"])})
+    if settings.weights:
+        raise OnTrust("how the networks were trained: they began from weights that are not kept in the run")
+    everyone, outcome = torch.from_numpy(patches), cohort.loc[learns, ["time_months", "event"]].to_numpy(float)
+    with one_thread():
+        time, event = torch.tensor(outcome).T
+        network, _ = train_network(everyone[torch.from_numpy(learns)], time, event, settings, card["seed"])
+        risk = predict_risk(network, everyone, settings.augmentation.orientations)
+    return pd.Series(risk, pd.Index(cohort["patient_id"]))
 
 
 # ---------------------------------------------------------------- radiomics

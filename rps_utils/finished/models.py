@@ -34,7 +34,7 @@ COX_FILES = {
     "DLCM": ("DLCM.json", "fusion_design.json"),
     "RSCM": ("RSCM.json", "fusion_design.json"),
 }
-NEEDED = (
+FILES_NEEDED = (
     *("cohort.csv", "patches.npz", "tables/images.csv", "scores.csv", "tables/risk_groups_cutoffs.csv"),
     *(f"models/{name}.json" for name in ("rad_all", "rad_scale", "rad_extraction")),
     *dict.fromkeys(f"models/{file}" for files in COX_FILES.values() for file in files if file),
@@ -99,7 +99,7 @@ def load_run(folder: str | Path) -> FrozenRun:
         A file is not what the run wrote, holds what no run writes, or does not belong to the others.
     """
     run = Path(folder)
-    absent = [name for name in NEEDED if not (run / name).is_file()]
+    absent = [name for name in FILES_NEEDED if not (run / name).is_file()]
     if absent:
         raise FileNotFoundError(
             f"{run} is no finished run; missing: {', '.join(map(_with_writer, absent))}; finish it with "
@@ -141,7 +141,7 @@ def files_read(run: str | Path) -> list[str]:
     ensembles = read_fold_ensembles(Path(run) / "models").values()
     networks = [f"models/{file}" for ensemble in ensembles for file in ensemble.networks]
     given = [name for name in OPTIONAL if (Path(run) / name).is_file()]
-    return [*(name for name in NEEDED if name != RECORD), *given, *networks]
+    return [*(name for name in FILES_NEEDED if name != RECORD), *given, *networks]
 
 
 def _with_writer(name: str) -> str:

@@ -29,6 +29,7 @@ from rps_utils.finished.image_models import (
     apply_networks,
     apply_radiomics,
     other_radiomic_fits,
+    other_trainings,
     read_features,
 )
 from rps_utils.finished.models import COX_FILES
@@ -46,8 +47,8 @@ from rps_utils.schema import read_run_json
 from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, lrfs_column, lrfs_landmarks, read_scores
 
 SAMPLE = 3  # patients whose features, crops and patches are made again
+TRAINING = "that each network was trained on nobody but the patients on its card"
 ON_TRUST = (
-    "that each network was trained on nobody but the patients on its card",
     "that scans and masks show whom they are said to show, and that masks were drawn without the outcome",
     "that the outcomes and clinical factors of the manifest are true",
     "that ready-made scores learned from nobody of this cohort",
@@ -111,8 +112,15 @@ class RunData:
         return sorted(np.random.default_rng(seed).choice(ids, min(SAMPLE, len(ids)), replace=False))
 
 
-def full_audit(run: str | Path) -> Account:
+def full_audit(run: str | Path, retrain: int = 0) -> Account:
     """Audit a run: what it says of itself (`audit.audit`), then everything that can be computed again.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    retrain : int
+        So many networks are trained again; 0: that is left on trust.
 
     Raises
     ------
@@ -121,7 +129,11 @@ def full_audit(run: str | Path) -> Account:
     """
     account = Account(audit(run), [], list(ON_TRUST))
     data = RunData(Path(run))
-    for what, check in CHECKS.items():
+    checks = dict(CHECKS)
+    if retrain:
+        checks[f"{retrain} of the networks, trained again"] = lambda d: other_trainings(d.run, d.cohort, retrain)
+    account.on_trust.insert(0, TRAINING + ", but for those trained again" * (retrain > 0))
+    for what, check in checks.items():
         try:
             found = list(check(data))
         except OnTrust as reason:

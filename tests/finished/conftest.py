@@ -164,6 +164,7 @@ def write_parameters(run):
         "cohort.csv": {"folds": FOLDS, "seed": SEED, "split_by": ""},
         "models/rad_all.json": {"max_correlation": CORRELATION, "max_features": FEATURES, "seed": SEED},
         "models/clinical_cox.json": fused,
+        "tables/risk_groups_cutoffs.csv": {"cutoff": None},
         "models/DLCM.json": fused,
     }
     asked["cohort.csv"]["manifest"] = str(run.parent / "data_manifest.csv")
