@@ -170,7 +170,7 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
 
 
 def _snakemake_command(place: Path, cores: int) -> list[str]:
-    options = f"--cores {cores} --nolock --keep-going --quiet all --rerun-triggers mtime".split()
+    options = f"--cores {cores} --nolock --keep-going --nocolor --rerun-triggers mtime".split()
     return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *options]
 
 
@@ -236,6 +236,7 @@ class Progress:
                 if event and event["step"] in self._seconds:
                     self._enter(event["step"], event["said"])
                     bar.write(f"[{len(self._ended):2d}/{len(self._seconds)}] {line.strip()}")
+                    sys.stdout.flush()  # a log is read while the run goes on
                     self._show(bar)
                     if event["said"] == "failed":
                         failed[event["step"]] = line.strip()

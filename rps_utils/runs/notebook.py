@@ -104,7 +104,8 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
     place = run / "notebooks" / notebook.name
     place.parent.mkdir(exist_ok=True)
-    papermill.execute_notebook(notebook, place, given, cwd=notebook.parent, **QUIET_KERNEL)
+    as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, place)]  # it fills in paths
+    papermill.execute_notebook(*as_they_are, given, cwd=notebook.parent, **QUIET_KERNEL)
     return place
 
 
