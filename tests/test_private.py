@@ -16,7 +16,7 @@ from rps_utils.images import write_volume
 from rps_utils.manifest import check_cells, data_kind, read_cells, why_withheld
 from rps_utils.runs.notebook import QUIET_KERNEL
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS, notebook_path
+from rps_utils.runs.steps import NOTEBOOKS
 
 PATIENTS = 16
 GREY = re.compile(r'"type": ?"(heatmap|contour|image|surface|volume|isosurface)"|data:image/|"image/')
@@ -100,11 +100,12 @@ def execute(manifest, run):
     """Notebooks 01 and 02, then a report, as text: everything that a run lets out."""
     wanted = {"manifest": str(manifest), "folds": 3, "patch_voxels": 16, "comparison_epochs": 1, "n_jobs": 1}
     for name in ("01_ingest", "02_augmentation"):
-        known = default_parameters(name)
+        notebook = NOTEBOOKS / f"{name}.ipynb"
+        known = default_parameters(notebook)
         chosen = {key: value for key, value in wanted.items() if key in known} | {"run_dir": str(run)}
         (run / "notebooks").mkdir(parents=True, exist_ok=True)
         options = {"cwd": NOTEBOOKS, **QUIET_KERNEL}
-        papermill.execute_notebook(notebook_path(name), run / "notebooks" / f"{name}.ipynb", chosen, **options)
+        papermill.execute_notebook(notebook, run / "notebooks" / f"{name}.ipynb", chosen, **options)
     make_run(run)
     report.write_report(run)
 

@@ -241,7 +241,7 @@ def test_columns_are_written_for_reading(values, texts):
 
 
 def test_choices_name_parameters_that_notebooks_have():
-    known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path.stem)}
+    known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path)}
     named = {name for names in report.NOT_REPORTED["parameters"] for name in names.split(", ") if name}
     assert named <= known
 
