@@ -17,7 +17,8 @@ from rps_utils.files import read_csv, write_csv
 from rps_utils.locks import own_folder
 from rps_utils.runs.chain import is_manifest_unchanged, plan_chain, run_chain
 from rps_utils.runs.parameters import PROFILES, UsageError, choose_parameters, chosen_value, parse_parameter
-from rps_utils.runs.steps import PACKAGE, Step, part_of, read_steps
+from rps_utils.runs.steps import Step, part_of, read_steps
+from rps_utils.sources import PACKAGE
 
 if TYPE_CHECKING:
     from rps_utils.ingest import Outcome
@@ -444,12 +445,13 @@ def _bring_up_to_date(asked: argparse.Namespace, steps: Sequence[Step], paramete
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     asked = parser().parse_args(arguments)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process that this one starts imports from the working folder
     try:
         status = asked.work(asked)
     except UsageError as error:
         print(f"rps: {error}", file=sys.stderr)
         status = 2
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"rps: {error}", file=sys.stderr)
         status = 1
     sys.exit(status)

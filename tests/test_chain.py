@@ -19,9 +19,9 @@ from rps_utils.risk_groups import training_cutoffs
 from rps_utils.runs.chain import closing_steps
 from rps_utils.runs.freshness import make_plan
 from rps_utils.runs.parameters import PROFILES
-from rps_utils.runs.steps import PACKAGE, read_steps
+from rps_utils.runs.steps import read_steps
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
-from rps_utils.sources import Contents
+from rps_utils.sources import PACKAGE, Contents
 
 pytestmark = pytest.mark.chain
 MODELS = {"DL", "Rad", "Clinical", "DLCM", "RSCM", "Oracle"}

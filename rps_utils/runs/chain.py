@@ -255,7 +255,7 @@ class Progress:
         under_way = sum(min(now - start, self._seconds[name]) for name, start in running.items())
         bar.n = sum(self._seconds[name] for name in self._ended) + under_way
         waiting = len(self._seconds) - len(self._ended) - len(running)
-        bar.set_description_str(f"| runs {', '.join(running) or 'nothing yet'} | {waiting} wait")
+        bar.set_description_str(f"| runs {', '.join(running) or '–'} | {waiting} wait")
 
     @contextmanager
     def _ticking(self, bar: tqdm, every_s: float = 1.0) -> Iterator[None]:

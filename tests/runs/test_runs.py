@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from rps_utils import cli
-from rps_utils.runs.steps import PACKAGE
+from rps_utils.sources import PACKAGE
 
 
 @pytest.mark.parametrize(
