@@ -91,7 +91,9 @@ def make_plan(
         why = reasons(record, fingerprint(step, parameters.get(step.name, {}), run, contents), run, contents)
         before = sorted(busy & set(writers(step, steps)))
         state = "runs" if why and not before else "waits" if before else "reused"
-        plan.append(Decision(step, state, tuple(before or why), record.get("seconds")))
+        took = record.get("seconds")
+        seconds = float(took) if isinstance(took, int | float) else None
+        plan.append(Decision(step, state, tuple(before or why), seconds))
         if state != "reused":
             busy.add(step.name)
     return plan
