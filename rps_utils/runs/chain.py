@@ -170,7 +170,7 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
 
 
 def _snakemake_command(place: Path, cores: int) -> list[str]:
-    options = f"--cores {cores} --nolock --keep-going --quiet all --rerun-triggers mtime".split()
+    options = f"--cores {cores} --nolock --keep-going --nocolor --rerun-triggers mtime".split()
     return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *options]
 
 
@@ -236,6 +236,7 @@ class Progress:
                 if event and event["step"] in self._seconds:
                     self._enter(event["step"], event["said"])
                     bar.write(f"[{len(self._ended):2d}/{len(self._seconds)}] {line.strip()}")
+                    sys.stdout.flush()  # a log is read while the run goes on
                     self._show(bar)
                     if event["said"] == "failed":
                         failed[event["step"]] = line.strip()
@@ -254,7 +255,7 @@ class Progress:
         under_way = sum(min(now - start, self._seconds[name]) for name, start in running.items())
         bar.n = sum(self._seconds[name] for name in self._ended) + under_way
         waiting = len(self._seconds) - len(self._ended) - len(running)
-        bar.set_description_str(f"| runs {', '.join(running) or 'nothing yet'} | {waiting} wait")
+        bar.set_description_str(f"| runs {', '.join(running) or '–'} | {waiting} wait")
 
     @contextmanager
     def _ticking(self, bar: tqdm, every_s: float = 1.0) -> Iterator[None]:

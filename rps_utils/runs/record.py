@@ -35,7 +35,7 @@ def keep_costs(run: Path) -> None:
     for path in sorted((run / COSTS).glob("*.tsv")):
         log = run / "logs" / f"{path.stem}.json"
         peak = _measured_mib(path)
-        if log.is_file() and (told := read_json(log))["peak_mib"] < peak:
+        if log.is_file() and (told := read_json(log)).get("peak_mib", 0) < peak:
             write_json({**told, "peak_mib": peak}, log)
 
 

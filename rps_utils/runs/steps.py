@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import read_json
+from rps_utils.sources import PACKAGE
 
-PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 NUMBERED = re.compile(r"\d\d_\w+\.ipynb")
 KEY = "rps"
