@@ -97,11 +97,12 @@ def pad_mm(settings: ExtractionSettings, spacing: float) -> float:
 
 def make_extractor(settings: ExtractionSettings) -> Any:
     """Return a pyradiomics extractor that neither resamples nor crops, and reports features only."""
+    kind = _extractor_class(settings.engine)
     logging.getLogger("radiomics").setLevel(logging.ERROR)
     bins = {"binCount": settings.bin_count} if settings.bin_count else {"binWidth": settings.bin_width_hu}
     if settings.outlier_sd:
         bins |= {"resegmentRange": [-settings.outlier_sd, settings.outlier_sd], "resegmentMode": "sigma"}
-    extractor = _extractor_class(settings.engine)(additionalInfo=False, label=1, **bins)
+    extractor = kind(additionalInfo=False, label=1, **bins)
     extractor.disableAllImageTypes()
     if "original" in settings.image_types:
         extractor.enableImageTypeByName("Original")
