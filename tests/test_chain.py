@@ -14,8 +14,8 @@ import pytest
 from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
-from rps_utils.files import read_csv, read_json
 from rps_utils.evaluation.risk_groups import training_cutoffs
+from rps_utils.files import read_csv, read_json
 from rps_utils.runs.chain import closing_steps
 from rps_utils.runs.freshness import make_plan
 from rps_utils.runs.parameters import PROFILES

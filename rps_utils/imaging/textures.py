@@ -54,9 +54,10 @@ def count_runs(levels, voxels, steps, highest, longest):  # noqa: ANN001, ANN201
     for k in range(len(steps)):
         row = reached[k]
         for i in voxels:
-            before = i - steps[k]
-            place[i] = place[before] * np.uint16(levels[before] == levels[i]) + np.uint16(1)
-            row[place[i] * width + levels[i]] += np.uint32(1)
+            level, before = levels[i], i - steps[k]
+            nth = np.uint16(place[before] * np.uint16(levels[before] == level) + np.uint16(1))
+            place[i] = nth
+            row[nth * width + level] += np.uint32(1)
     runs = reached.reshape((len(steps), longest + 2, highest + 1))
     return runs[:, 1:-1] - runs[:, 2:]
 
