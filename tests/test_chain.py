@@ -19,9 +19,9 @@ from rps_utils.files import read_csv, read_json
 from rps_utils.runs.chain import closing_steps
 from rps_utils.runs.freshness import make_plan
 from rps_utils.runs.parameters import PROFILES
-from rps_utils.runs.steps import read_steps
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 from rps_utils.sources import PACKAGE, Contents
+from rps_utils.steps import read_steps
 
 pytestmark = pytest.mark.chain
 MODELS = {"DL", "Rad", "Clinical", "DLCM", "RSCM", "Oracle"}

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS, read_steps
+from rps_utils.steps import NOTEBOOKS, read_steps
 
 NOTEBOOKS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 # The only ones that may load torch.

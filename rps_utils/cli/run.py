@@ -35,7 +35,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     from rps_utils.cohort.manifest import check_manifest, lacking_columns, read_cells
     from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
     from rps_utils.runs.parameters import chosen_value
-    from rps_utils.runs.steps import read_steps
+    from rps_utils.steps import read_steps
 
     steps, manifest = read_steps(), manifest.resolve()
     if manifest == DEFAULT_MANIFEST:
@@ -65,8 +65,8 @@ def evaluate_command(
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
     from rps_utils.locks import own_folder
-    from rps_utils.runs.steps import part_of, read_steps
     from rps_utils.scores import read_scores
+    from rps_utils.steps import part_of, read_steps
 
     table = read_scores(scores)
     times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]

@@ -23,7 +23,7 @@ from rps_utils.locks import own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs
-from rps_utils.runs.steps import Step, writers
+from rps_utils.steps import Step, writers
 from rps_utils.sources import Contents
 
 EVENT = re.compile(r"(?P<step>\S+) +(?P<said>started|done|reused|failed)\b.*")

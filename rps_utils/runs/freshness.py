@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import read_json
-from rps_utils.runs.steps import NOTEBOOKS, DeclarationError, Step, declaration, in_order, writers
+from rps_utils.steps import NOTEBOOKS, DeclarationError, Step, declaration, in_order, writers
 from rps_utils.sources import (
     PACKAGE,
     Contents,

@@ -17,7 +17,7 @@ from typing import Any
 from rps_utils.files import WRITTEN, file_sha256, read_json, write_json, write_text
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
-from rps_utils.runs.steps import Step
+from rps_utils.steps import Step
 from rps_utils.sources import Contents, relative_name, text_sha256
 
 QUIET_KERNEL = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rps_utils.runs.steps import DeclarationError, Step
+from rps_utils.steps import DeclarationError, Step
 from rps_utils.sources import cell_sources
 
 PROFILES: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from rps_utils.lab.faults.manifest import small_scan
 from rps_utils.report.page import write_report
 from rps_utils.runs.notebook import QUIET_KERNEL
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS
+from rps_utils.steps import NOTEBOOKS
 from tests.report.test_report import make_run
 
 PATIENTS = 16

@@ -10,7 +10,7 @@ import pytest
 
 from rps_utils.runs import chain
 from rps_utils.runs.parameters import UsageError, choose_parameters
-from rps_utils.runs.steps import read_steps
+from rps_utils.steps import read_steps
 
 from .conftest import write_notebook
 
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from rps_utils.runs import chain
 from rps_utils.runs.parameters import choose_parameters
-from rps_utils.runs.steps import read_steps
+from rps_utils.steps import read_steps
 chain.closing_steps = lambda steps: []
 steps = read_steps(sys.argv[1])
 chain.run_chain(Path(sys.argv[2]), steps, choose_parameters(steps, "paper", {}), 2)

@@ -3,7 +3,7 @@
 import pytest
 
 from rps_utils.runs.parameters import PROFILES, UsageError, choose_parameters, chosen_value, default_parameters, parse_parameter
-from rps_utils.runs.steps import DeclarationError, read_steps
+from rps_utils.steps import DeclarationError, read_steps
 
 from .conftest import write_notebook
 

@@ -4,7 +4,7 @@ import pytest
 
 from rps_utils.files import write_text
 from rps_utils.runs.parameters import PROFILES, default_parameters
-from rps_utils.runs.steps import DeclarationError, in_order, part_of, read_steps, writers
+from rps_utils.steps import DeclarationError, in_order, part_of, read_steps, writers
 
 from .conftest import write_notebook
 

@@ -112,7 +112,9 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
         return [by_name[n] for n in TopologicalSorter({s.name: writers(s, steps) for s in steps}).static_order()]
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
-        raise DeclarationError(f"these notebooks wait for each other in a circle: {circle} (each reads the next)") from None
+        raise DeclarationError(
+            f"these notebooks wait for each other in a circle: {circle} (each reads the next)"
+        ) from None
 
 
 def declaration(notebook: Path) -> dict[str, Any]:
