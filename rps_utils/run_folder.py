@@ -17,7 +17,7 @@ import pandas as pd
 
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.scores import read_scores
-from rps_utils.steps import read_steps
+from rps_utils.steps import NOTEBOOKS, read_steps
 
 # Tables of RUN/tables by family; a name is the family, or the family and one of its words, joined by `_`.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -50,6 +50,11 @@ MODELS = re.compile(
     r"(dl|rad|clinical)_cox|(clinical|fusion)_design|DLCM|RSCM|rad_(all|scale|extraction|without(_\w+)*)|bounds|likeness"
 )
 ENSEMBLES = "DL_ensembles.json"  # which networks judge whom, and on which scales
+
+
+def beside_notebooks(path: str | os.PathLike[str]) -> Path:
+    """Return a path as notebooks mean it: a relative one starts at their folder, wherever they are executed from."""
+    return (NOTEBOOKS / path).resolve()
 
 
 class RunFolder:

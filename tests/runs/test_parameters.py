@@ -34,7 +34,7 @@ def test_profile_and_wish_reach_the_notebooks_that_know_them(steps):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"epoch": 5}, "-p epoch: no notebook has this parameter; there are epochs, landmarks, ridge, run_dir"),
+        ({"epoch": 5}, "-p epoch: there is no such parameter; there are epochs, landmarks, ridge, run_dir"),
         ({"epochs": "many"}, r"-p epochs='many': expected int, as in the default 30"),
         ({"landmarks": 12}, "-p landmarks=12: expected list"),
     ],
