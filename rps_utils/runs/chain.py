@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from rps_utils.files import write_json
-from rps_utils.locks import own_folder
+from rps_utils.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs
@@ -87,13 +87,13 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
     FolderInUseError
         Another process works in the run folder.
     """
-    with own_folder(run):
+    with own_folder(run) as owner:
         write_json({"steps": [s.name for s in steps], "parameters": parameters}, run / "parameters.json")
         plan = plan_chain(run, steps, parameters)
         print(plan_text(plan), flush=True)
         todo = [decision for decision in plan if decision.state != "reused"]
         if todo:
-            _run_engine(run, todo, parameters, cores)
+            _run_engine(run, todo, parameters, cores, owner.token)
     return bool(todo)
 
 
@@ -139,7 +139,7 @@ def _check_given_files(run: Path, steps: Sequence[Step]) -> None:
 # ---------------------------------------------------------------- the workflow engine
 
 
-def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int) -> None:
+def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int, token: str) -> None:
     place = run / WORKSHOP / "engine"
     shutil.rmtree(place, ignore_errors=True)
     steps = [decision.step for decision in todo]
@@ -164,6 +164,9 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
             engine.wait()
         finally:
             engine.stdout.close()
+            if engine.poll() is None:  # this process is stopped: by a signal, or because nobody reads what it prints
+                end_processes(token)
+                engine.wait()
     keep_costs(run)
     if engine.returncode:
         raise RuntimeError(_what_failed(run, steps, failed, place / "output.log"))
@@ -187,13 +190,19 @@ def _quiet_environment() -> dict[str, str]:
 @contextmanager
 def _writable_home() -> Iterator[dict[str, str]]:
     """Yield settings that give Jupyter and Snakemake a home for their notes where the user's cannot be written."""
-    try:
-        with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".rps-"):
-            pass
+    if _home_can_be_written():
         yield {}
-    except (OSError, RuntimeError):
+    else:
         with tempfile.TemporaryDirectory(prefix="rps-home-") as home:
             yield {"HOME": home, **{f"XDG_{kind}_HOME": f"{home}/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}}
+
+
+def _home_can_be_written() -> bool:
+    try:
+        with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".rps-"):
+            return True
+    except (OSError, RuntimeError):  # not there, no folder, not ours, a full or read-only disk; or no home at all
+        return False
 
 
 def _what_failed(run: Path, steps: Sequence[Step], failed: Mapping[str, str], log: Path) -> str:
