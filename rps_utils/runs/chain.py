@@ -110,7 +110,7 @@ def closing_steps(steps: Sequence[Step]) -> list[Step]:
         tables = tuple(name for name in written if name.startswith("metrics/"))
         closing.append(Step("metrics", tables, ("metrics.csv",), module="rps_utils.runs.record"))
     read = (*written, "metrics.csv", "logs/*.json")
-    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report")]
+    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report.page")]
 
 
 def plan_text(plan: Sequence[Decision]) -> str:
