@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -159,11 +160,12 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
             errors="replace",
             start_new_session=True,
         )
+        said = engine.stdout or io.StringIO()
         try:
-            failed = Progress(todo).follow(engine.stdout, log)
+            failed = Progress(todo).follow(said, log)
             engine.wait()
         finally:
-            engine.stdout.close()
+            said.close()
             if engine.poll() is None:  # this process is stopped: by a signal, or because nobody reads what it prints
                 end_processes(token)
                 engine.wait()
