@@ -1,6 +1,6 @@
 """Radiomics side by side: this repository, pyradiomics and, where they can be imported, mirp and pictologics.
 
-    python benchmarks/radiomics.py [--peers PYTHON] [--repeats 3] [--cases 1 2 3]
+    python benchmarks/radiomics.py [--peers PYTHON] [--repeats 3] [--cases 1 2 3] [--engines ours plain]
 
 Three synthetic tumours in a volume of 400 mm, original image, Laplacian of Gaussian of 3 and 5 mm, and wavelet. Each
 engine runs in a fresh process on one thread; a small tumour beforehand loads and compiles what there is to compile.
@@ -200,21 +200,21 @@ def machine() -> dict:
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
 
 
-def compare(diameter_mm: float, spacing: float, peers: str, repeats: int) -> list[dict]:
-    """Measure every engine on one tumour and print a line each."""
+def compare(diameter_mm: float, spacing: float, engines: list[str], peers: str, repeats: int) -> list[dict]:
+    """Measure engines on one tumour and print a line each, with the ratio to the first of them."""
     print(f"tumour of {diameter_mm / 10:g} cm, voxels of {spacing:g} mm", flush=True)
     rows: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         case = Path(folder) / "case.npz"
         hu, mask = draw_case(diameter_mm, spacing)
         np.savez(case, hu=hu, mask=mask, spacing=spacing)
-        for engine, label in ENGINES.items():
+        for engine in engines:
             found = measure_apart(peers if engine in PEERS else sys.executable, engine, case, repeats)
             if found:
                 rows.append({"diameter_mm": diameter_mm, "spacing_mm": spacing, "engine": engine} | found)
                 against = rows[0]["cpu_s"] / found["cpu_s"]
                 print(
-                    f"  {label:<34}{found['cpu_s']:8.2f} s {against:6.1f}x {found['peak_mib']:7.0f} MiB"
+                    f"  {ENGINES[engine]:<34}{found['cpu_s']:8.2f} s {against:6.1f}x {found['peak_mib']:7.0f} MiB"
                     f" {found['features']:5d} features",
                     flush=True,
                 )
@@ -227,13 +227,14 @@ def main() -> None:
     parser.add_argument("--peers", default=sys.executable, help="a Python that has mirp and pictologics")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=int, nargs="+", default=[1, 2, 3], help="which of the three tumours")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "CASE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(measure(asked.measure[0], Path(asked.measure[1]), asked.repeats)))
         return
-    rows = [row for n in asked.cases for row in compare(*CASES[n - 1], asked.peers, asked.repeats)]
+    rows = [row for n in asked.cases for row in compare(*CASES[n - 1], asked.engines, asked.peers, asked.repeats)]
     asked.out.write_text(json.dumps({"machine": machine(), "repeats": asked.repeats, "rows": rows}, indent=1) + "\n")
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from rps_utils import imaging
 from rps_utils.features import ExtractionSettings, extract, extract_cohort, make_extractor, pad_mm
 from rps_utils.images import Volume, clip_hu, crop_isotropic, crop_paths, load_pair, to_itk, write_volume
 from rps_utils.imaging import textures
+from rps_utils.imaging.gaussian import laplacian_of_gaussian
 from rps_utils.phantom_ct import render_patient
 
 ALL = ExtractionSettings()
@@ -157,6 +159,16 @@ def test_levels_beyond_the_counts_are_refused():
     wide = Volume(texture().values.astype(np.float32) * 1e4, texture().affine)
     with pytest.raises(ValueError, match=r"grey levels in original; allowed: 65535: widen the bins"):
         extract(wide, mask_of(ball()), replace(ALL, image_types=("original",), bin_width_hu=1.0))
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), ODD])
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 5.0])
+def test_laplacian_of_gaussian_is_that_of_itk_to_the_bit(spacing, sigma):
+    image = to_itk(texture(spacing=spacing))
+    itk = sitk.LaplacianRecursiveGaussian(image, sigma, True)
+    box = slice(3, 20), slice(0, 30), slice(7, 26)
+    got = laplacian_of_gaussian(sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], sigma, box)
+    np.testing.assert_array_equal(got, sitk.GetArrayFromImage(itk)[box])
 
 
 def test_zones_by_hand():
