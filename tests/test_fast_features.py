@@ -201,14 +201,35 @@ def test_without_numba_pyradiomics_alone_is_used_and_said_so(monkeypatch):
     assert type(extractor).__name__ == "RadiomicsFeatureExtractor"
 
 
+COUNT = """
+import numpy as np
+from rps_utils.imaging import textures
+print(textures.Levels(textures.Region(np.ones((2, 2, 2), bool)), np.ones(8, int)).pairs().sum())
+"""
+
+
+def run_count(cache, before=""):
+    done = subprocess.run(
+        [sys.executable, "-c", before + COUNT],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
+    )
+    assert done.stdout == "28\n", done.stderr
+
+
 def test_compiled_code_needs_no_folder_to_be_kept_in(tmp_path):
     """Neither the package's folder nor a home can be written: compiled anew, not refused."""
-    code = (
-        "from pathlib import Path; from numba.core import caching\n"
-        "caching.CacheImpl._locator_classes = []\n"
-        "from rps_utils.imaging import textures; import numpy as np\n"
-        "levels = textures.Levels(textures.Region(np.ones((2, 2, 2), bool)), np.ones(8, int))\n"
-        "print(levels.pairs().sum())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == "28\n", done.stderr
+    run_count(tmp_path, "from numba.core import caching; caching.CacheImpl._locator_classes = []")
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_compiled_code_is_made_anew(tmp_path, kind):
+    run_count(tmp_path)
+    (kept,) = tmp_path.rglob(f"*count_pairs*.{kind}")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    run_count(tmp_path)
+    (mended,) = tmp_path.rglob(f"*count_pairs*.{kind}")
+    assert len(mended.read_bytes()) == len(whole)
