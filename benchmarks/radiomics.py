@@ -168,11 +168,12 @@ def measure(engine: str, case: Path, repeats: int) -> dict:
     run = make_engine(engine)
     run(*draw_case(24, 3.0, field_mm=72), 3.0)
     ready = time.process_time() - started
-    stored = np.load(case)
+    with np.load(case) as stored:
+        hu, mask, spacing = stored["hu"], stored["mask"], float(stored["spacing"])
     seconds = []
     for _ in range(repeats):
         started = time.process_time()
-        features = run(stored["hu"], stored["mask"], float(stored["spacing"]))
+        features = run(hu, mask, spacing)
         seconds.append(time.process_time() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
     return {"cpu_s": median(seconds), "peak_mib": peak, "features": features, "import_and_compile_s": ready}
