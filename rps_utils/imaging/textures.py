@@ -7,7 +7,9 @@ needs a test whether it exists. They count and nothing more: what becomes of the
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, wraps
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,20 @@ HIGHEST_LEVEL = int(np.iinfo(np.uint16).max)
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, and keep the machine code on disk if any folder for it can be written."""
     try:
-        return njit(cache=True)(function)
+        kernel = njit(cache=True)(function)
     except RuntimeError:  # neither the folder of this file nor the user's cache can be written
         return njit(function)
+
+    @wraps(function)
+    def call(*values: Any) -> Any:
+        try:
+            return kernel(*values)
+        except (EOFError, UnpicklingError):  # what was kept is damaged: compile it anew
+            for kept in Path(kernel.stats.cache_path).glob(f"*.{function.__name__}-*"):
+                kept.unlink(missing_ok=True)
+            return kernel(*values)
+
+    return call
 
 
 @compiled
@@ -87,7 +100,7 @@ def count_dependences(levels, voxels, steps, neighbours, highest):  # noqa: ANN0
     return alike, contrast
 
 
-@compiled
+@njit
 def find_root(parent, i):  # noqa: ANN001, ANN201
     """Return the first voxel of a zone, and shorten the way there."""
     while parent[i] != i:
