@@ -108,7 +108,7 @@ def _extractor_class(engine: str) -> Any:
     if engine == "plain":
         return RadiomicsFeatureExtractor
     try:
-        from rps_utils.imaging.fast_features import FastExtractor
+        from rps_utils.imaging.fast.extractor import FastExtractor
     except ImportError as error:
         warnings.warn(f"features are computed by pyradiomics alone, ten times slower: {error}", stacklevel=4)
         return RadiomicsFeatureExtractor

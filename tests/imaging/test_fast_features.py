@@ -12,13 +12,13 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from rps_utils import imaging
-from rps_utils.imaging import textures
+from rps_utils.imaging import fast
 from rps_utils.imaging.crops import crop_isotropic, crop_paths
+from rps_utils.imaging.fast import textures
+from rps_utils.imaging.fast.gaussian import laplacian_of_gaussian
 from rps_utils.imaging.features import ExtractionSettings, extract, extract_cohort, make_extractor, pad_mm
 from rps_utils.imaging.volumes import Volume, clip_hu, load_pair, to_itk, write_volume
 from rps_utils.lab.phantom.ct import render_patient
-from rps_utils.imaging.gaussian import laplacian_of_gaussian
 
 ALL = ExtractionSettings()
 SHAPE = (26, 30, 24)
@@ -194,9 +194,9 @@ def test_cohort_agrees_with_the_plain_engine(tmp_path):
 
 def test_without_numba_pyradiomics_alone_is_used_and_said_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delattr(imaging, "textures")
-    for module in ("textures", "fast_features"):
-        monkeypatch.delitem(sys.modules, f"rps_utils.imaging.{module}", raising=False)
+    monkeypatch.delattr(fast, "textures")
+    for module in ("textures", "extractor"):
+        monkeypatch.delitem(sys.modules, f"rps_utils.imaging.fast.{module}", raising=False)
     with pytest.warns(UserWarning, match="by pyradiomics alone, ten times slower: .*numba"):
         extractor = make_extractor(ALL)
     assert type(extractor).__name__ == "RadiomicsFeatureExtractor"
@@ -204,7 +204,7 @@ def test_without_numba_pyradiomics_alone_is_used_and_said_so(monkeypatch):
 
 COUNT = """
 import numpy as np
-from rps_utils.imaging import textures
+from rps_utils.imaging.fast import textures
 print(textures.Levels(textures.Region(np.ones((2, 2, 2), bool)), np.ones(8, int)).pairs().sum())
 """
 

@@ -12,7 +12,7 @@ from math import cos, exp, sin
 
 import numpy as np
 
-from rps_utils.imaging.textures import compiled
+from rps_utils.imaging.fast.textures import compiled
 
 DECAY, FREQUENCY = (-1.3932, -1.3732), (0.6681, 2.0787)
 # Weights of the two cosines and the two sines: Gaussian (order 0) and its second derivative.
@@ -68,7 +68,7 @@ def _second_moment(second: tuple, zeroth: tuple, beta: float, feedback: tuple) -
 
 
 @compiled
-def run_along(lines, taps, feedback, steady):  # noqa: ANN001, ANN201
+def run_along(lines: np.ndarray, taps: np.ndarray, feedback: np.ndarray, steady: np.ndarray) -> np.ndarray:
     """Run the recursion down the rows of `lines`, all columns at once; shape and type (float64) as `lines`.
 
     Products are stored before they are added: left together, the compiler would fuse and round them once.
@@ -124,7 +124,7 @@ def laplacian_of_gaussian(
     box : tuple of slice
         Where values are wanted.
     """
-    total = np.float32(0)
+    total: np.ndarray = np.zeros(1, np.float32)
     for axis in (2, 1, 0):
         part = image
         for along in (axis, *(other for other in (2, 1, 0) if other != axis)):
