@@ -11,7 +11,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -205,12 +205,20 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
     yield from _cell_problems(cells, "patient_id", _id_fault)
     ids = cells["patient_id"]
+    firsts = {patient: line for line, patient in reversed(list(ids.items()))}
     for line in ids.index[ids.duplicated() & (ids != "")]:
-        first = ids.index[ids == ids[line]][0]
+        first = firsts[ids[line]]
         value = f"{ids[line]} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
             value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
         yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+    spelt: dict[str, tuple[int, str]] = {}
+    for line, text in ids.items():
+        first, as_first = spelt.setdefault(text.casefold(), (line, text))
+        if as_first != text:
+            value = f"{text} differs from {as_first} of line {first} in capitals only"
+            remedy = "rename one: some file systems would put both into one file"
+            yield Problem(line, text, "patient_id", value, "names that differ in more than capitals", remedy)
 
 
 def _id_fault(text: str) -> tuple[str, str] | None:
@@ -366,11 +374,32 @@ def check_manifest(
     FileNotFoundError
         There is no such manifest.
     """
+    planned: dict[str, Any] = {"folds": folds, "n_jobs": n_jobs, "voxels": voxels, "split_by": split_by, "learn": learn}
+    return inspect_manifest(path, **planned).problems
+
+
+class Inspected(NamedTuple):
+    """A manifest as text, its faults, and what its images hold, by line; no cells where it is no table."""
+
+    cells: pd.DataFrame
+    problems: list[Problem]
+    facts: dict[int, dict[str, Any]]
+
+
+def inspect_manifest(
+    path: str | Path,
+    *,
+    folds: int | None = None,
+    n_jobs: int = 1,
+    voxels: bool = True,
+    split_by: str = "",
+    learn: bool = True,
+) -> Inspected:
+    """Look at a manifest and at the files it names; each file is read once. Arguments as in `check_manifest`."""
     cells, problems = read_cells(path, learn)
     if problems:
-        return problems
+        return Inspected(cells.iloc[:0], problems, {})
     paths, wrong_paths = check_paths(cells, Path(path).parent)
     wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
-    return sorted(
-        [*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)], key=problem_line
-    )
+    scans = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)
+    return Inspected(cells, sorted([*wrong_cells, *wrong_paths, *scans.problems], key=problem_line), scans.facts)

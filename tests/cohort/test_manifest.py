@@ -328,7 +328,7 @@ def speck(folder):
 
 def mask_on_air(folder):
     mask = np.zeros(SHAPE, np.uint8)
-    mask[0:3, 1:19, 1:15] = 1
+    mask[1:3, 1:19, 1:15] = 1
     save(mask, folder / "p4_mask.nii.gz")
 
 
@@ -336,7 +336,67 @@ def same_voxels(folder):
     save(scan(1)[0], folder / "p4_ct.nii.gz", descrip=b"saved again")
 
 
+def save_mask(folder, mask, affine=None, slope=None):
+    image = nib.Nifti1Image(mask, np.diag([*SPACING, 1.0]) if affine is None else affine)
+    image.set_qform(image.affine, code=1)
+    if slope:
+        image.header.set_slope_inter(slope, 0)
+    nib.save(image, folder / "p4_mask.nii.gz")
+
+
+def down_to_the_foot_end(folder):
+    mask = scan()[1]
+    mask[6:12, 6:12, 0:4] = 1
+    save_mask(folder, mask)
+
+
+def stored_from_head_to_foot(folder):
+    """The third axis runs down: the last slice is the foot end."""
+    hu, mask = scan()
+    mask[6:12, 6:12, 12:] = 1
+    down = np.diag([5.0, 5.0, -6.0, 1.0])
+    image = nib.Nifti1Image(hu, down)
+    image.set_qform(down, code=1)
+    nib.save(image, folder / "p4_ct.nii.gz")
+    save_mask(folder, mask, down)
+
+
+def out_of_the_side(folder):
+    mask = scan()[1]
+    mask[6:24, 6:12, 4:12] = 1
+    save_mask(folder, mask)
+
+
+def nearly_one(folder):
+    save_mask(folder, scan()[1] * 1.00001)
+
+
+def no_number_in_the_affine(folder):
+    image = nib.Nifti1Image(scan()[0], np.diag([*SPACING, 1.0]))
+    image.header["srow_x"][0] = np.nan
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "p4_ct.nii.gz")
+
+
+def no_number_in_the_quaternion(folder):
+    image = nib.load(folder / "p4_ct.nii.gz")
+    image.header["quatern_c"] = np.inf
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "p4_ct.nii.gz")
+
+
+def flat_affine(folder):
+    image = nib.Nifti1Image(scan()[0], None)
+    image.header.set_sform(np.diag([5.0, 5.0, 0.0, 1.0]), code=1)
+    nib.save(image, folder / "p4_ct.nii.gz")
+
+
 IMAGES = {
+    down_to_the_foot_end: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    stored_from_head_to_foot: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    out_of_the_side: ("mask", "the tumour is cut off at the border of the scan (right end)"),
+    nearly_one: ("mask", "labels 1.00001"),
+    no_number_in_the_affine: ("image", "not finite"),
+    no_number_in_the_quaternion: ("image", "not finite"),
+    flat_affine: ("image", "affine without volume"),
     nan_voxel: ("image", "1 voxels not finite"),
     stored_values: ("image", "minimum 14"),
     metal_or_scale: ("image", "maximum 9000"),
@@ -367,6 +427,41 @@ def test_wrong_image_is_named(cohort, spoil):
     assert [(p.row, p.patient_id, p.column) for p in found[:1]] == [(6, "P4", column)]
     assert value in found[0].value, format_problems(found)
     assert found[0].remedy
+
+
+def test_a_header_without_numbers_is_not_called_tilted(cohort):
+    no_number_in_the_affine(cohort)
+    found = only_problem(cohort)
+    assert "finite numbers in the header" in found.allowed and "tilt" not in found.remedy
+
+
+def test_255_with_a_scale_of_a_255th_is_one(cohort):
+    """The labels that a reader gets are 0 and 1, so the mask is sound."""
+    path = cohort / "p4_mask.nii.gz"
+    header = nib.load(path).header.copy()
+    header["scl_slope"], header["scl_inter"], header["magic"], header["vox_offset"] = 1 / 255, 0, b"n+1", 352
+    with gzip.open(path, "wb") as stream:
+        stream.write(header.binaryblock + bytes(4) + (scan()[1] * 255).tobytes(order="F"))
+    assert np.unique(nib.load(path).dataobj.get_unscaled()).tolist() == [0, 255]
+    assert problems(cohort) == []
+
+
+def test_both_doors_have_one_list_of_rules():
+    """What DICOM is refused for, a manifest is refused for, and the other way round."""
+    import inspect
+
+    from rps_utils.cohort import scans
+    from rps_utils.ingest import patient
+
+    assert "voxel_faults" in inspect.getsource(patient) and "voxel_faults" in inspect.getsource(scans.voxel_check)
+    singles = ("mask_faults", "tumour_faults", "ct_faults", "_border_faults")
+    assert not [name for name in singles if name in vars(patient)]
+
+
+def test_patients_that_differ_in_capitals_only_are_refused(cohort):
+    edit(cohort, 4, "patient_id", "p2")
+    found = only_problem(cohort)
+    assert (found.row, found.column) == (6, "patient_id") and "P2 of line 4" in found.value
 
 
 def test_one_file_under_two_ids_is_named(cohort):
