@@ -7,7 +7,6 @@ names, then image headers, then voxels. All are run, so that one look shows ever
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,24 +18,23 @@ import pandas as pd
 from rps_utils.cohort.contract import (
     DATA_KIND,
     DATA_KINDS,
-    DECIMAL_COMMA,
     FILES,
     HASHES,
     IDENTIFYING,
     LEAST_GROUPS,
     LONGEST_FOLLOW_UP,
-    MISSING,
     MISSING_CODES,
-    NUMBER,
     OUTCOME,
     PATIENT_ID,
     READY_MADE,
     REQUIRED,
     RESERVED,
     SPLITS,
+    STUDY_MODELS,
     ManifestError,
     Problem,
     clinical_columns,
+    comma_remedy,
     format_problems,
     is_formula,
     is_missing,
@@ -44,6 +42,8 @@ from rps_utils.cohort.contract import (
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
+from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
+from rps_utils.scores import alike
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -85,12 +85,16 @@ def image_files(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
 
 
 def _typed_column(column: str, cells: pd.Series) -> pd.Series:
-    if column in (*HASHES, "image", "mask", "patient_id", "split"):
+    """Type text cells as `files.read_csv` will type them when they come back from ``cohort.csv``."""
+    if column == "patient_id":  # a patient may be called NA
         return cells
-    given = cells.where(~is_missing(cells))
-    if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
-        return given
-    return given.astype(float).astype(int) if column == "event" else given.astype(float)
+    known = cells.where(~is_missing(cells), "")
+    if column in FILES:
+        return known.replace("", np.nan)
+    typed = typed_column(column, known.tolist()).set_axis(cells.index)
+    if column == "event":
+        return typed.astype(int)
+    return typed.astype(float) if typed.dtype.kind == "i" else typed
 
 
 def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list[Problem]]:
@@ -113,25 +117,21 @@ def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list
     if not path.is_file():
         raise FileNotFoundError(f"manifest {path} does not exist: give the path of a local CSV file")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [(reader.line_num, row) for reader in [csv.reader(stream)] for row in reader if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        return pd.DataFrame(), [
-            table_problem("file", path.name, "CSV text in UTF-8", f"save it as CSV UTF-8 ({error})")
-        ]
-    if len(lines) < 2:
-        return pd.DataFrame(), [table_problem("file", path.name, "a header and one row a patient", "add the patients")]
-    header = [name.strip() for name in lines[0][1]]
-    problems = [*_header_problems(header, learn), *_length_problems(lines[1:], len(header))]
-    sound = {line: row for line, row in lines[1:] if len(row) == len(header)}
+        names, rows = read_lines(path)
+    except TableError as error:
+        return pd.DataFrame(), [table_problem("file", error.found, error.allowed, error.remedy)]
+    lines = {line: row for line, row in rows.items() if any(map(str.strip, row))}
+    if not lines:
+        value = "a header and no row"
+        return pd.DataFrame(), [table_problem("file", value, "a header and one row a patient", "add the patients")]
+    header = [name.strip() for name in names]
+    problems = [*_header_problems(header, learn), *_length_problems(lines, len(header))]
+    sound = {line: row for line, row in lines.items() if len(row) == len(header)}
     cells = pd.DataFrame.from_dict(sound, orient="index", columns=header)
     return (cells if problems else cells.apply(lambda column: column.str.strip())), problems
 
 
 def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
-    if len(header) == 1 and re.search(r"[;\t]", header[0]):
-        yield table_problem("header", header[0], "columns separated by commas", "export with a comma as separator")
-        return
     outcome_free = not learn and not set(OUTCOME) & set(header)
     for column in REQUIRED:
         if column not in header and not (outcome_free and column in OUTCOME):
@@ -140,16 +140,34 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
         yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
     if "" in header and header.count("") == 1:
         yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
-    for column in RESERVED:
-        if column in header:
-            yield table_problem(column, "reserved name", "any other name", f"rename the column: {RESERVED[column]}")
+    for column in header:
+        if column in RESERVED or column.startswith("lrfs_"):
+            why = RESERVED.get(column, "such columns hold predicted LRFS")
+            yield table_problem(column, "reserved name", "any other name", f"rename the column: {why}")
+        if is_formula(column):
+            remedy = "rename it: a spreadsheet would run it"
+            yield table_problem(column, "a formula as a name", "a name that does not begin with = + - @", remedy)
+    yield from _comparator_problems(header)
     for column in header:
         if IDENTIFYING.search(column):
             yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
 
 
-def _length_problems(lines: list[tuple[int, list[str]]], width: int) -> Iterator[Problem]:
-    for line, row in lines:
+def _comparator_problems(header: list[str]) -> Iterator[Problem]:
+    """Refuse ready-made scores whose name is empty, or is that of another model for one who reads it."""
+    taken = {alike(name): name for name in STUDY_MODELS}
+    for column in (c for c in header if c.startswith(READY_MADE)):
+        name = column.removeprefix(READY_MADE)
+        allowed = f"a name of its own: {READY_MADE}<Name>"
+        if not alike(name):
+            yield table_problem(column, "a score without a name", allowed, "name the score, risk_Nomogram for example")
+        elif alike(name) in taken and taken[alike(name)] != column:
+            yield table_problem(column, f"the name of {taken[alike(name)]}", allowed, "rename the column")
+        taken.setdefault(alike(name), column)
+
+
+def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Problem]:
+    for line, row in lines.items():
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
             yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
@@ -230,8 +248,8 @@ def _id_fault(text: str) -> tuple[str, str] | None:
 def _number_fault(text: str) -> tuple[str, str] | None:
     if text.lower() in MISSING:
         return "a number in every row", "fill in the value or remove the patient"
-    if DECIMAL_COMMA.fullmatch(text):
-        return "a number with a decimal point", f"write {text.replace(',', '.')}"
+    if remedy := comma_remedy(text):
+        return "a number with a decimal point, and no sign between thousands", remedy
     if not NUMBER.fullmatch(text) or not np.isfinite(float(text)):
         return "a finite number", "write digits only, without unit or sign such as > or ~"
     return None
@@ -289,8 +307,8 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         remedy = "write the value itself, without = + - @ in front"
         yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
     given = given[~given.map(is_formula)]
-    numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
-    if numeric.mean() <= 0.5:
+    numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
+    if numeric.mean() <= 0.5 or are_codes(list(given)):
         return
     for line, text in given.items():
         wrong = _number_fault(text)

@@ -19,7 +19,6 @@ from rps_utils.cohort.contract import (
     HASHES,
     HIGHEST_HU,
     LOWEST_HU_BELOW,
-    MISSING,
     MOST_VOXELS,
     OPTIONAL_FILES,
     SMALLEST_TUMOUR_ML,
@@ -29,7 +28,7 @@ from rps_utils.cohort.contract import (
     Problem,
     is_missing,
 )
-from rps_utils.files import file_sha256
+from rps_utils.files import MISSING, file_sha256
 from rps_utils.imaging.volumes import load_nifti
 
 

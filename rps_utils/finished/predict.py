@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rps_utils.cohort.contract import NUMBER, OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
+from rps_utils.cohort.contract import OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.training import one_thread, predict_risk
-from rps_utils.files import write_csv
+from rps_utils.files import NUMBER, write_csv
 from rps_utils.finished.models import FrozenRun, digest, load_run, read_networks
 from rps_utils.imaging import likeness
 from rps_utils.imaging.crops import prepare_cohort

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from rps_utils.cli.main import main
-from rps_utils.cohort.contract import ManifestError, clinical_columns, format_problems
+from rps_utils.cohort.contract import ManifestError, clinical_columns, comma_remedy, format_problems
 from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_manifest
+from rps_utils.files import read_csv, write_csv
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
 HEADER = ["patient_id", "image", "mask", "split", "time_months", "event", "age", "grade"]
@@ -180,6 +181,9 @@ HEADERS = {
     "column without a name": ("age", "", "(no name)", "column without a name"),
     "column that is reserved": ("age", "fold", "fold", "reserved name"),
     "column that tells the outcome": ("age", "died", "died", "reserved name"),
+    "column of our own tables": ("age", "model", "model", "reserved name"),
+    "column of predictions": ("age", "lrfs_36", "lrfs_36", "reserved name"),
+    "column that a spreadsheet would run": ("age", "=cmd|' /C calc'!A0", "=cmd|' /C calc'!A0", "a formula as a name"),
     "column that identifies": ("age", "date_of_birth", "date_of_birth", "identifies a person"),
 }
 
@@ -196,7 +200,8 @@ def test_wrong_header_is_named(cohort, name):
 def test_semicolons_are_recognised(cohort):
     path = cohort / "data_manifest.csv"
     path.write_text(path.read_text().replace(",", ";"))
-    assert "separated by commas" in only_problem(cohort).allowed
+    found = only_problem(cohort)
+    assert found.value == "columns are separated by semicolons" and "separated by commas" in found.allowed
 
 
 def test_row_with_an_unquoted_comma_is_named(cohort):
@@ -212,12 +217,81 @@ def test_byte_order_mark_is_read_over_and_other_encodings_are_refused(cohort):
     path.write_text(text, encoding="utf-8-sig")
     assert problems(cohort) == []
     path.write_text(text, encoding="utf-16")
-    assert only_problem(cohort).allowed == "CSV text in UTF-8"
+    assert "text in UTF-16" in only_problem(cohort).value
+    path.write_text(text.replace("G1", "Größe"), encoding="latin-1")
+    assert "in line 2 is no UTF-8: text in Latin-1 or Windows-1252?" in only_problem(cohort).value
 
 
 def test_empty_table_is_refused(cohort):
     (cohort / "data_manifest.csv").write_text(",".join(HEADER) + "\n")
     assert "one row a patient" in only_problem(cohort).allowed
+
+
+def test_a_file_without_anything_is_called_empty(cohort):
+    (cohort / "data_manifest.csv").write_text("\n\n")
+    assert only_problem(cohort).value == "it is empty"
+
+
+COMMAS = {
+    "1,234": "write 1234 if the comma parts thousands, 1.234 if it is the decimal sign",
+    "-12,345": "write -12345 if the comma parts thousands, -12.345 if it is the decimal sign",
+    "0,123": "write 0.123",
+    "12,5": "write 12.5",
+    "1234,567": "write 1234.567",
+    "1,234,567": "write 1234567",
+    "1,234.5": "write 1234.5",
+    "1.234,5": "write 1234.5",
+    "1.234.567": "write 1234567",
+    "1 234": "write 1234",
+    "1'234,5": "write 1234.5",
+    "1\u202f234": "write 1234",
+    "12": "",
+    "G1, G2": "",
+    "1,23,4": "",
+}
+
+
+@pytest.mark.parametrize("text", COMMAS, ids=ascii)
+def test_a_comma_is_a_decimal_sign_or_parts_thousands(text):
+    assert comma_remedy(text) == COMMAS[text]
+
+
+def test_a_remedy_for_a_comma_that_may_be_either_says_both(cohort):
+    edit(cohort, 4, "age", "1,234")
+    assert "1234 if the comma parts thousands, 1.234 if" in only_problem(cohort).remedy
+
+
+COMPARATORS = {
+    "of the study": ("risk_DL", "the name of DL"),
+    "of the study, in small letters": ("risk_dlcm", "the name of DLCM"),
+    "none": ("risk_", "a score without a name"),
+}
+
+
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_a_comparator_needs_a_name_of_its_own(cohort, name):
+    column, value = COMPARATORS[name]
+    for row in range(12):
+        edit(cohort, row, column, "0.5")
+    found = only_problem(cohort)
+    assert (found.column, found.value) == (column, value)
+
+
+def test_categories_keep_their_spelling(cohort):
+    """What pandas would read as missing, as a flag or as a number of its own kind is a category."""
+    spelt = {"flag": ["TRUE", "FALSE"], "gone": ["None", "#N/A"], "code": ["001", "012"], "mixed": ["1e5", "A"]}
+    cells = table(cohort)
+    for column, two in spelt.items():
+        cells[column] = [two[i % 2] for i in range(12)]
+    cells.loc[0, "patient_id"] = "NA"
+    cells.to_csv(cohort / "data_manifest.csv", index=False)
+    assert problems(cohort) == []
+    read = read_manifest(cohort / "data_manifest.csv")
+    again = read_csv(write_csv(read, cohort / "cohort.csv"))
+    for column, two in spelt.items():
+        assert read[column].tolist() == again[column].tolist() == [two[i % 2] for i in range(12)]
+    assert again["patient_id"].tolist()[0] == "NA"
+    pd.testing.assert_frame_equal(again, read)
 
 
 def test_addresses_are_not_followed():
