@@ -47,7 +47,7 @@ TABLE_NAMES = frozenset("_".join(filter(None, (family, word))) for family, words
 MODELS = re.compile(
     r"(dl|rad|clinical)_cox|(clinical|fusion)_design|DLCM|RSCM|rad_(all|scale|extraction|without(_\w+)*)|bounds|likeness"
 )
-ENSEMBLES = "DL_ensembles"  # which networks judge whom, and on which scales
+ENSEMBLES = "DL_ensembles.json"  # which networks judge whom, and on which scales
 
 
 class RunFolder:
