@@ -44,6 +44,11 @@ def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
     return sorted({float(match[1]) for match in found if match})
 
 
+def lrfs_columns(scores: pd.DataFrame) -> list[str]:
+    """Return the names of the columns of predicted LRFS, ``lrfs_own`` included."""
+    return [*map(lrfs_column, lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
+
+
 def alike(name: str) -> str:
     """Return a name as a reader may confuse it: without capitals, spaces, invisible signs and Unicode's variants.
 
@@ -132,7 +137,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ----------
     path : str or Path
         CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` (predicted
-        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``died``, ``cutoff`` and ``made_by``.
+        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``no_lrfs`` (why there is none), ``died``,
+        ``cutoff`` and ``made_by``. ``NA`` and the like (`files.MISSING`) are missing numbers.
         ``time_months`` may be in any unit, as long as landmarks and tau are in the same. ``event`` may hold 2 =
         death without local recurrence; `by_cause` then makes it 0 and adds ``died``.
 
@@ -206,7 +212,7 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
-    lrfs = [*(lrfs_column(t) for t in lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
+    lrfs = lrfs_columns(scores)
     numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *lrfs]}
     given = {c: scores[c].notna() for c in lrfs}
     rules = [
@@ -225,6 +231,8 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
         died = pd.to_numeric(scores[DIED], errors="coerce")
         wrong = ~died.isin([0, 1]) | ((died == 1) & (numbers["event"] == 1)) | ((died == 0) & (numbers["event"] == 2))
         rules.append((DIED, wrong, "1 = death without local recurrence, else 0; in agreement with event"))
+    if NO_LRFS in scores:
+        rules += [(c, given[c] & scores[NO_LRFS].notna(), f"empty where {NO_LRFS} says why") for c in lrfs]
     rules += [(c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1") for c in lrfs]
     return [_fault(scores, column, wrong, allowed) for column, wrong, allowed in rules if wrong.any()]
 

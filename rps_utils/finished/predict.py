@@ -181,7 +181,7 @@ def score_table(
 def _model_rows(frozen: FrozenRun, model: str, table: pd.DataFrame, image: MadeScore | None) -> pd.DataFrame:
     fusion = frozen.fusions[model]
     rows = judge(fusion, "validation", table, image, frozen.landmarks)
-    if model not in frozen.bounds.get("residual", {}):
+    if fusion.model.wrong_way or model not in frozen.bounds.get("residual", {}):
         return rows
     baseline = fusion.model.times, fusion.model.cumulative_hazard
     bound = lower_bound(*baseline, log_hazard=log_hazard(fusion.model, rows), residual=frozen.bounds["residual"][model])
