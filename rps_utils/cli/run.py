@@ -44,7 +44,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     _, unreadable = read_cells(manifest)
     problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
     if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
-        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
+        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
         problems += check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)

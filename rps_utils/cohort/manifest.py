@@ -8,7 +8,7 @@ names, then image headers, then voxels. All are run, so that one look shows ever
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
 from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
-from rps_utils.scores import alike
+from rps_utils.scores import LONGEST_MEDIAN, alike
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -182,7 +182,13 @@ def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
     return [table_problem(column, "no such column", allowed, remedy) for column in absent]
 
 
-def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "", learn: bool = True) -> list[Problem]:
+def check_cells(
+    cells: pd.DataFrame,
+    folds: int | None = None,
+    split_by: str = "",
+    learn: bool = True,
+    landmarks: Sequence[float] = (),
+) -> list[Problem]:
     """List the faults of a manifest that show without opening a file.
 
     Parameters
@@ -195,6 +201,8 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
         Column whose values are to be the folds, such as ``centre``, in place of `folds` drawn ones.
     learn : bool
         See `check_manifest`.
+    landmarks : sequence of float
+        Months at which the models are to be judged, if it is known.
     """
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
@@ -210,7 +218,7 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
     if found or not learn:
         return sorted(found, key=problem_line)
     groups = _group_problems(cells, split_by) if split_by else ()
-    return [*_size_problems(cells, None if split_by else folds), *groups]
+    return [*_size_problems(cells, None if split_by else folds), *groups, *_unit_problems(cells, landmarks)]
 
 
 def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
@@ -335,6 +343,18 @@ def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
         yield table_problem("event", value, allowed, "lower the parameter folds, or add patients")
 
 
+def _unit_problems(cells: pd.DataFrame, landmarks: Sequence[float]) -> Iterator[Problem]:
+    """Faults of all times together: each is possible, all of them are in another unit."""
+    time = cells["time_months"].astype(float)
+    if time.median() > LONGEST_MEDIAN:
+        allowed = f"a median of {LONGEST_MEDIAN:g} months ({LONGEST_MEDIAN / 12:g} years) at most"
+        yield table_problem("time_months", f"median {time.median():g}", allowed, "divide times in days by 30.4375")
+    if len(landmarks) and min(landmarks) > time.max():
+        allowed = f"somebody followed until the first landmark, {min(landmarks):g} months"
+        remedy = "multiply times in years by 12, or lower the parameter landmarks"
+        yield table_problem("time_months", f"{time.max():g} at most", allowed, remedy)
+
+
 def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
     """Faults of a split in which each value of a column is a fold (leave one centre out)."""
     remedy = "set split_by to nothing, or merge groups"
@@ -363,6 +383,7 @@ def check_manifest(
     voxels: bool = True,
     split_by: str = "",
     learn: bool = True,
+    landmarks: Sequence[float] = (),
 ) -> list[Problem]:
     """List everything that is wrong with a manifest and with the files it names. Nothing is written.
 
@@ -381,6 +402,8 @@ def check_manifest(
     learn : bool
         False where a finished model is applied: nobody has to be numerous, a clinical column may be empty, and
         ``time_months`` and ``event`` may both be absent.
+    landmarks : sequence of float
+        Months at which the models are to be judged, if it is known.
 
     Returns
     -------
@@ -392,8 +415,8 @@ def check_manifest(
     FileNotFoundError
         There is no such manifest.
     """
-    planned: dict[str, Any] = {"folds": folds, "n_jobs": n_jobs, "voxels": voxels, "split_by": split_by, "learn": learn}
-    return inspect_manifest(path, **planned).problems
+    given: dict[str, Any] = {"folds": folds, "split_by": split_by, "learn": learn, "landmarks": landmarks}
+    return inspect_manifest(path, n_jobs=n_jobs, voxels=voxels, **given).problems
 
 
 class Inspected(NamedTuple):
@@ -412,12 +435,13 @@ def inspect_manifest(
     voxels: bool = True,
     split_by: str = "",
     learn: bool = True,
+    landmarks: Sequence[float] = (),
 ) -> Inspected:
     """Look at a manifest and at the files it names; each file is read once. Arguments as in `check_manifest`."""
     cells, problems = read_cells(path, learn)
     if problems:
         return Inspected(cells.iloc[:0], problems, {})
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
+    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn, landmarks=landmarks)
     scans = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)
     return Inspected(cells, sorted([*wrong_cells, *wrong_paths, *scans.problems], key=problem_line), scans.facts)

@@ -313,6 +313,21 @@ def test_more_folds_than_events_are_refused(cohort):
     assert found.remedy.startswith("lower the parameter folds")
 
 
+def test_times_in_days_are_told_by_their_median(cohort):
+    cells = table(cohort)
+    cells["time_months"] = [str(190 + 30 * i) for i in range(12)]
+    cells.to_csv(cohort / "data_manifest.csv", index=False)
+    found = only_problem(cohort)
+    assert (found.column, found.value) == ("time_months", "median 355") and "days" in found.remedy
+    assert problems(cohort, learn=False) == []
+
+
+def test_a_landmark_that_nobody_reaches_is_named(cohort):
+    assert problems(cohort, landmarks=[12, 36]) == []
+    found = only_problem(cohort, landmarks=[60, 120])
+    assert found.value == "44.5 at most" and "years" in found.remedy
+
+
 # ---------------------------------------------------------------- images
 
 
