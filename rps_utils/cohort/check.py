@@ -15,7 +15,6 @@ from rps_utils.cohort.contract import (
     HIGHEST_HU,
     LONGEST_FOLLOW_UP,
     LOWEST_HU_BELOW,
-    MOST_VOXELS,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
     SPLITS,
@@ -28,6 +27,8 @@ from rps_utils.cohort.contract import (
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.cohort.scans import check_paths, header_faults
 from rps_utils.files import write_text
+from rps_utils.imaging.formats.bounds import MOST_VOXELS
+from rps_utils.imaging.volumes import tumour_voxels
 
 LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
@@ -124,15 +125,15 @@ def image_facts(paths: dict[str, Path]) -> dict[str, Any]:
             "spacing_mm": " x ".join(f"{s:.4g}" for s in header.header.get_zooms()),
             "axes": "".join(axis or "?" for axis in nib.aff2axcodes(header.affine)),
         }
-        facts |= dict(zip(("lowest_hu", "median_hu", "highest_hu"), _whole(np.quantile(ct, [0, 0.5, 1])), strict=True))
+        facts |= dict(zip(("lowest_hu", "median_hu", "highest_hu"), _whole(_low_middle_high(ct)), strict=True))
     if mask is not None:
-        inside = mask != 0
+        inside = tumour_voxels(mask)
         voxel_ml = abs(np.linalg.det(images["mask"].affine[:3, :3])) / 1000
-        labels = np.unique(mask)
+        labels = np.unique(np.concatenate([np.unique(part) for part in mask.T]))
         facts["labels"] = ", ".join(f"{label:g}" for label in labels[:5]) + ", ..." * (len(labels) > 5)
         facts["tumour_ml"] = round(float(inside.sum() * voxel_ml), 1)
         if ct is not None and ct.shape == mask.shape and inside.any():
-            facts["tumour_median_hu"] = _whole([np.median(ct[inside])])[0]
+            facts["tumour_median_hu"] = _whole([np.median(ct.T[inside.T])])[0]
     return facts
 
 
@@ -141,6 +142,17 @@ def _voxels(image: nib.Nifti1Image | None) -> np.ndarray | None:
         return None if image is None else np.asarray(image.dataobj)
     except Exception:  # the gate has named it; here the cells stay empty
         return None
+
+
+def _low_middle_high(hu: np.ndarray) -> np.ndarray:
+    """Return minimum, median and maximum; whole numbers are counted, which needs no sorted copy of a scan."""
+    low, high = hu.min(), hu.max()
+    if hu.dtype.kind == "f" or int(high) - int(low) > 2**16:
+        return np.quantile(hu, [0, 0.5, 1])
+    low, high = int(low), int(high)
+    parts = (np.bincount(part.ravel().astype(np.int64) - low, minlength=high - low + 1) for part in hu.T)
+    counts = np.sum(list(parts), axis=0)
+    return np.array([low, low + np.searchsorted(np.cumsum(counts), hu.size / 2), high])
 
 
 def _whole(values: Any) -> list[int | None]:

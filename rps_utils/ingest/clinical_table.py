@@ -14,6 +14,7 @@ import pandas as pd
 
 from rps_utils.cohort.contract import DATA_KINDS, IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
 from rps_utils.files import reading
+from rps_utils.imaging.formats.bounds import MOST_TABLE, check_archive
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
@@ -184,6 +185,7 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
     import openpyxl
 
     with reading(path.name, "an Excel workbook", (Exception,)):
+        check_archive(path, MOST_TABLE)
         # Formulas are read as formulas, not as the value that some program once computed.
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
     names = book.sheetnames

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from rps_utils.cohort.contract import AFFINE_TOLERANCE, Fault
-from rps_utils.cohort.scans import ct_faults, header_faults, mask_faults, path_fault, tumour_faults
+from rps_utils.cohort.scans import ct_faults, header_faults, path_fault, spacing_faults, voxel_faults
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.volumes import Volume, load_volume, volume_ml, write_volume
 from rps_utils.ingest.persons import _identity_faults
@@ -105,8 +105,7 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     _refuse(ct_faults(hu))
     mask, names = _read_mask(task, documents, series, volume, ct)
     seen.mask = mask
-    _refuse(mask_faults(mask.values, float(np.prod(mask.spacing)) / 1000))
-    _refuse([*_border_faults(mask), *tumour_faults(ct.values, mask.values)])
+    _refuse([*spacing_faults(ct.spacing, "CT series"), *voxel_faults(ct.values, mask.values, ct.affine)])
     facts = _facts(series, ct, mask, names) | _phase_facts(vessel_hu(documents, volume, hu))
     return _store(task, series, ct, mask, facts)
 
@@ -198,13 +197,3 @@ def _nifti_mask(task: Task, ct: Volume) -> Volume:
         allowed = f"the CT's grid, {ct.values.shape}, affine within {AFFINE_TOLERANCE:g}"
         raise Refused(Fault("mask", value, allowed, "draw or resample it on this CT"))
     return mask
-
-
-def _border_faults(mask: Volume) -> Iterator[Fault]:
-    """Refuse a tumour that reaches the end of the scan: nobody knows how far it goes on."""
-    inside = mask.values != 0
-    names = (("left", "right"), ("back", "front"), ("foot", "head"))
-    ends = [names[axis][-end] for axis in range(3) for end in (0, -1) if inside.take(end, axis=axis).any()]
-    if ends:
-        value = f"tumour reaches the {', '.join(ends)} end of the scan"
-        yield Fault("mask", value, "the whole tumour inside the scan", "take a scan that covers it")

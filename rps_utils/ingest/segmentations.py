@@ -13,7 +13,8 @@ import highdicom
 import numpy as np
 from pydicom import Dataset
 
-from rps_utils.cohort.contract import MOST_VOXELS, Fault
+from rps_utils.cohort.contract import Fault
+from rps_utils.imaging.formats.bounds import MOST_VOXELS
 from rps_utils.ingest.readers.contours import CLOSED, Contour, Unclear, fill_slice
 from rps_utils.ingest.readers.dicom_files import read_dicom
 from rps_utils.ingest.series import Refused, Series

@@ -28,11 +28,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from rps_utils.cohort.contract import MOST_VOXELS, Fault
+from rps_utils.cohort.contract import Fault
+from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.volumes import Volume
 from rps_utils.ingest.readers.dicom_files import (
     LABELMAP_SEGMENTATION,
-    TooLarge,
     kind_of_other_file,
     read_dicom,
     walk_files,
@@ -136,8 +136,8 @@ def read_header(path: Path) -> Dataset | str:
         return read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
     except InvalidDicomError:
         return kind_of_other_file(path)
-    except TooLarge as error:
-        return str(error)
+    except Unfit as error:
+        return error.value
     except Exception:  # a file that only begins as DICOM does makes pydicom raise anything
         return "DICOM file that cannot be read (copy it again)"
 

@@ -22,6 +22,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from rps_utils.imaging.formats.bounds import Unfit
+
 PREAMBLE = 128
 MOST_UNPACKED = 2**27  # bytes of a deflated file; a CT slice has half a million
 GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of the first element of a file without preamble
@@ -32,10 +34,6 @@ OTHER_FILES = {
     b"\x1f\x8b": "gzip file that is no NIfTI (unpack it first)",
     b"Rar!": "rar archive (unpack it first)",
 }
-
-
-class TooLarge(ValueError):
-    """A compressed file unpacks to more than anything of its kind has."""
 
 
 def walk_files(source: Path) -> tuple[list[Path], Counter[str]]:
@@ -84,7 +82,7 @@ def read_dicom(path: Path, **options: Any) -> Dataset:
     ------
     InvalidDicomError
         The file does not begin as DICOM does.
-    TooLarge
+    Unfit
         A deflated file unpacks to more than 128 MiB.
     """
     with path.open("rb") as stream:
@@ -108,7 +106,8 @@ def _inflate(path: Path) -> BytesIO:
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     data = unpacker.decompress(path.read_bytes()[begin:], MOST_UNPACKED)
     if unpacker.unconsumed_tail:
-        raise TooLarge(f"deflated file of more than {MOST_UNPACKED // 2**20} MiB")
+        value = f"deflated DICOM file of more than {MOST_UNPACKED // 2**20} MiB once unpacked"
+        raise Unfit(value, "one slice or mask a file", "export it without compression")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     plain = BytesIO(bytes(PREAMBLE) + b"DICM")
     plain.seek(0, os.SEEK_END)
@@ -136,4 +135,3 @@ def kind_of_other_file(path: Path) -> str:
     except OSError:
         return "file that cannot be read (permission?)"
     return next((kind for sign, kind in OTHER_FILES.items() if start.startswith(sign)), "no DICOM file")
-
