@@ -135,13 +135,15 @@ def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, 
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=AFFINE_TOLERANCE):
         gap = np.abs(sform - qform).max()
         yield Fault(column, f"sform and qform differ by {gap:.3g}", "equal within 0.001", "convert again from DICOM")
-    if image.header.get_xyzt_units()[0] in ("meter", "micron"):
-        value = f"unit {image.header.get_xyzt_units()[0]}"
-        yield Fault(column, value, "mm", "convert again from DICOM")
-    yield from spacing_faults(spacing, column)
     axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=AFFINE_TOLERANCE):
         yield Fault(column, "axes are not at right angles", "an upright grid", "correct the gantry tilt on conversion")
+    unit = image.header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} {unit}"
+        yield Fault(column, value, "mm", "convert again from DICOM")
+        return
+    yield from spacing_faults(spacing, column)
 
 
 def spacing_faults(spacing: Sequence[float], column: str) -> Iterator[Fault]:

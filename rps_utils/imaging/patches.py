@@ -33,8 +33,8 @@ from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.progress import in_parallel
 
-AIR_HU = -1000.0
-BODY_HU = -500.0
+EMPTY_HU = -1000.0
+OUTSIDE_BODY_HU = -500.0
 DEVIATION_HU = 100.0
 CHANNELS = ("tumour", "mask", "deviation", "context", "rim")
 HU_CHANNELS = ("tumour", "context", "hu")
@@ -159,7 +159,7 @@ def is_right_sided(ct: np.ndarray, mask: np.ndarray) -> bool:
         voxels above -500 HU in the slices that hold tumour, so it follows a patient who lies off centre.
     """
     slices = mask.any(axis=(0, 1))
-    body = (ct[:, :, slices] > BODY_HU).sum(axis=(1, 2))
+    body = (ct[:, :, slices] > OUTSIDE_BODY_HU).sum(axis=(1, 2))
     tumour = mask.sum(axis=(1, 2))
     position = np.arange(len(body))
     middle = np.average(position, weights=body if body.any() else np.ones_like(body))
@@ -202,13 +202,13 @@ def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, setting
     cell, weights = patch_weights(inside, spacing, settings)
     near, weights = reached_part(weights)
     above_air, tumour = clip_hu(ct[near]), inside[near].astype(np.float32)
-    above_air -= AIR_HU
+    above_air -= EMPTY_HU
     total, covered = average_on_grid(above_air, weights), average_on_grid(tumour, weights)
     above_air *= tumour
     within = average_on_grid(above_air, weights)
     return TissueGrid(
-        inside_hu=AIR_HU + within / np.maximum(covered, 1e-3),
-        outside_hu=AIR_HU + (total - within) / np.maximum(1 - covered, 1e-3),
+        inside_hu=EMPTY_HU + within / np.maximum(covered, 1e-3),
+        outside_hu=EMPTY_HU + (total - within) / np.maximum(1 - covered, 1e-3),
         coverage=np.clip(covered, 0, 1),
         median_hu=float(np.median(ct[inside])),
         cell_mm=cell,

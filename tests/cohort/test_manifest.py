@@ -328,7 +328,7 @@ def speck(folder):
 
 def mask_on_air(folder):
     mask = np.zeros(SHAPE, np.uint8)
-    mask[0:3, 1:19, 1:15] = 1
+    mask[1:3, 1:19, 1:15] = 1
     save(mask, folder / "p4_mask.nii.gz")
 
 
