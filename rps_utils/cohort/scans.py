@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -146,10 +146,11 @@ def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, 
     yield from spacing_faults(spacing, column)
 
 
-def spacing_faults(spacing: Sequence[float], column: str) -> Iterator[Fault]:
+def spacing_faults(spacing: Iterable[float], column: str) -> Iterator[Fault]:
     """Check the voxel size (mm)."""
-    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing):
-        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} mm"
+    sizes = [float(s) for s in spacing]
+    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in sizes):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in sizes)} mm"
         yield Fault(column, value, f"{SPACING_MM[0]} to {SPACING_MM[1]} mm", "convert again from DICOM")
 
 
@@ -237,7 +238,7 @@ def _extent_faults(inside: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
 def _gap_faults(slices: np.ndarray, first: int, step: np.ndarray, start: float) -> Iterator[Fault]:
     """Name empty slices inside a tumour; tumours that lie apart have unlike outlines on both sides of the gap."""
     areas = slices.sum(axis=(1, 2))
-    drawn = np.flatnonzero(areas)
+    drawn = np.flatnonzero(areas).tolist()
     empty = [k for low, high in pairwise(drawn) if _is_one(slices, areas, low, high) for k in range(low + 1, high)]
     if empty:
         places = ", ".join(f"{start + (first + k) * step[2]:g}" for k in empty[:3]) + ", ..." * (len(empty) > 3)

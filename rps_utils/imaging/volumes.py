@@ -101,6 +101,22 @@ def load_volume(path: str | Path, most_voxels: int = MOST_VOXELS) -> Volume:
     return Volume(np.asarray(image.dataobj), image.affine)
 
 
+def place_on_grid(mask: Volume, grid: Grid) -> Volume:
+    """Return a mask that covers a part of a grid, voxel on voxel, on the whole of it; any other mask as it is.
+
+    3D Slicer can store the part of a segmentation that holds something.
+    """
+    offset = (np.linalg.inv(grid.affine) @ mask.affine)[:3, 3]
+    first, shape = np.rint(offset).astype(int), np.array(mask.values.shape)
+    moved = grid.box(tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))).affine
+    inside = (first >= 0).all() and (first + shape <= grid.shape).all()
+    if not inside or tuple(shape) == tuple(grid.shape) or not np.allclose(moved, mask.affine, atol=1e-3):
+        return mask
+    whole = np.zeros(grid.shape, mask.values.dtype)
+    whole[tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))] = mask.values
+    return Volume(whole, grid.affine)
+
+
 def load_pair(image: str | Path, mask: str | Path, most_voxels: int = MOST_VOXELS) -> tuple[Volume, Volume]:
     """Read CT and mask of a patient; the mask as uint8 with 1 in the tumour.
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import highdicom
 import numpy as np
@@ -165,7 +165,7 @@ def tumour_mask(
     Refused
         No structure, or several without a rule, or one that does not fit the CT.
     """
-    chosen = _chosen_segments(list_segments(documents), rule, roi)
+    chosen = choose_structures(list_segments(documents), rule, roi)
     masks = [read_segment(segment, ct) for segment in chosen]
     if rule == "largest":
         best = int(np.argmax([mask.sum() for mask in masks]))
@@ -173,7 +173,19 @@ def tumour_mask(
     return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.name for segment in chosen)
 
 
-def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> list[Segment]:
+class Named(Protocol):
+    """A structure with a name."""
+
+    @property
+    def name(self) -> str:
+        """Segment label or ROI name."""
+
+
+AnyNamed = TypeVar("AnyNamed", bound=Named)
+
+
+def choose_structures(segments: Sequence[AnyNamed], rule: str, roi: Sequence[str]) -> list[AnyNamed]:
+    """Return the structures that may be the tumour by a rule: see `tumour_mask`; `Refused` where it does not decide."""
     names = ", ".join(segment.name for segment in segments)
     if rule == "named":
         wanted = [name.lower() for name in roi]

@@ -37,6 +37,7 @@ from rps_utils.ingest.readers.dicom_files import (
     read_dicom,
     walk_files,
 )
+from rps_utils.ingest.readers.pairs import is_image_file
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines
@@ -124,10 +125,20 @@ class Series(NamedTuple):
 
 
 class Discovery(NamedTuple):
-    """What lies in a folder: `series`, and how many files of a PatientID were left aside for which reason."""
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    series : list of Series
+    left_aside : Counter of (str, str)
+        How many files of a PatientID were left aside for which reason.
+    images : tuple of str
+        NIfTI, NRRD and MetaImage files, relative to the folder.
+    """
 
     series: list[Series]
     left_aside: Counter[tuple[str, str]]
+    images: tuple[str, ...] = ()
 
 
 def read_header(path: Path) -> Dataset | str:
@@ -170,7 +181,9 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
     source = Path(source)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder: give the folder that holds the DICOM files")
-    paths, links = walk_files(source)
+    files, links = walk_files(source)
+    paths = [path for path in files if not is_image_file(path)]
+    images = tuple(path.relative_to(source).as_posix() for path in files if is_image_file(path))
     headers = Parallel(n_jobs=n_jobs, batch_size=64)(delayed(read_header)(path) for path in paths)
     groups: dict[tuple[str, str, str], list[tuple[Path, Dataset]]] = {}
     left_aside = Counter({("", kind): count for kind, count in links.items()})
@@ -181,7 +194,7 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
             continue
         key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), KINDS[header.SOPClassUID])
         groups.setdefault(key, []).append((path, header))
-    return Discovery([_series(*key, files) for key, files in groups.items()], left_aside)
+    return Discovery([_series(*key, own) for key, own in groups.items()], left_aside, images)
 
 
 def _series(patient: str, uid: str, kind: str, files: list[tuple[Path, Dataset]]) -> Series:

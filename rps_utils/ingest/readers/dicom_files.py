@@ -12,6 +12,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
@@ -109,12 +110,9 @@ def _inflate(path: Path) -> BytesIO:
         value = f"deflated DICOM file of more than {MOST_UNPACKED // 2**20} MiB once unpacked"
         raise Unfit(value, "one slice or mask a file", "export it without compression")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    plain = BytesIO(bytes(PREAMBLE) + b"DICM")
-    plain.seek(0, os.SEEK_END)
-    write_file_meta_info(plain, meta, enforce_standard=False)
-    plain.write(data)
-    plain.seek(0)
-    return plain
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return BytesIO(bytes(PREAMBLE) + b"DICM" + head.getvalue() + data)
 
 
 def _with_transfer_syntax(dataset: Dataset) -> Dataset:
