@@ -332,8 +332,9 @@ def _on_slice(points: np.ndarray, number: int, ct: highdicom.Volume, name: str) 
 
 
 def _place(ct: highdicom.Volume, k: int) -> str:
-    """Return a slice in words: its number from 1 on highdicom's axes, and its height in mm."""
-    return f"slice {k + 1} at {(ct.affine @ [k, 0, 0, 1])[2]:g} mm"
+    """Return a slice in words: its number from the foot (or whatever end lies lowest), and its height in mm."""
+    number = k + 1 if ct.affine[2, 0] > 0 else ct.spatial_shape[0] - k
+    return f"slice {number} from below at {(ct.affine @ [k, 0, 0, 1])[2]:g} mm"
 
 
 def _count(number: int, what: str) -> str:

@@ -93,7 +93,10 @@ def read_dicom(path: Path, **options: Any) -> Dataset:
         return dcmread(_inflate(path) if deflated else path, **options)
     if start[:2] not in GROUPS:
         raise InvalidDicomError("no DICOM file")
-    return _with_transfer_syntax(dcmread(path, force=True, **options))
+    dataset = dcmread(path, force=True, **options)
+    if not (dataset.get("SOPClassUID") and dataset.get("SOPInstanceUID")):
+        raise InvalidDicomError("no DICOM file")
+    return _with_transfer_syntax(dataset)
 
 
 def _transfer_syntax(path: Path) -> str:
