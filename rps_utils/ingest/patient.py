@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from rps_utils.cohort.contract import AFFINE_TOLERANCE, Fault
-from rps_utils.cohort.scans import ct_faults, header_faults, path_fault, spacing_faults, voxel_faults
+from rps_utils.cohort.scans import header_faults, path_fault, spacing_faults, voxel_faults
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.formats.bounds import Unfit
 from rps_utils.imaging.formats.images import SLICER, split_segment
@@ -118,7 +118,7 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     volume = read_ct(series)
     hu = whole_hu(volume.array)
     seen.ct = ct = to_ras(hu, volume)
-    _refuse([*ct_faults(hu), *spacing_faults(ct.spacing, "CT series")])
+    _refuse([*voxel_faults(ct.values, None, ct.affine), *spacing_faults(ct.spacing, "CT series")])
     mask, names = _read_mask(task, documents, series, volume, ct)
     seen.mask = mask
     _refuse(voxel_faults(ct.values, mask.values, ct.affine))
@@ -133,7 +133,7 @@ def _convert_files(task: Task, seen: Seen) -> dict[str, Any]:
         remedy = "add it with mask or seg in its name, or name it in a column `mask`"
         raise Refused(Fault("segmentation", "no mask beside the image", "a mask of the tumour", remedy))
     read = _read_image(task, task.image_file, "image")
-    _refuse([*ct_faults(read.values), *spacing_faults(read.spacing, "image")])
+    _refuse(voxel_faults(read.values, None, read.affine))
     seen.ct = ct = Volume(whole_hu(read.values), read.affine)
     seen.mask = mask = _read_mask_file(task, ct)
     _refuse(voxel_faults(ct.values, mask.values, ct.affine))

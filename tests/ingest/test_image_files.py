@@ -114,7 +114,7 @@ PLANTED = {
     "cut short": (cut_short, "unreadable"),
     "mask on another grid": (other_grid, "affine off by 3"),
     "slice left out": (gap, "1 empty slice inside the tumour, at -340 mm"),
-    "tumour at the end": (to_the_end, "tumour reaches the foot end of the scan"),
+    "tumour at the end": (to_the_end, "cut off at the border of the scan (foot end)"),
 }
 
 
