@@ -227,7 +227,8 @@ EXTRACTION = fields(
         "bin_width_hu": number(0.1, 1e4),
         "bin_count": optional(whole(2, 10_000)),
         "outlier_sd": optional(number(0.1, 100.0)),
-    }
+    },
+    {"engine": one_of("fast", "plain")},
 )
 LIKENESS = fields(
     {

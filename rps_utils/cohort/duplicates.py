@@ -17,7 +17,7 @@ Rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -187,25 +187,27 @@ def suspected_pairs(cells: pd.DataFrame, views: Sequence[np.ndarray | None]) -> 
             yield first, second, " and ".join(reasons)
 
 
-def view_of(image: nib.Nifti1Image, hu: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the `coarse_view` of voxels as they lie in their file, with the axes that its header tells."""
-    turn = nib.io_orientation(image.affine)
-    affine = image.affine @ nib.orientations.inv_ornt_aff(turn, hu.shape)
-    ct, mask = (Volume(nib.apply_orientation(values, turn), affine) for values in (hu, labels != 0))
+def view_of(affine: np.ndarray, hu: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the `coarse_view` of voxels as they lie in their file, with the axes that their affine tells."""
+    turn = nib.io_orientation(affine)
+    turned = affine @ nib.orientations.inv_ornt_aff(turn, hu.shape)
+    ct, mask = (Volume(nib.apply_orientation(values, turn), turned) for values in (hu, labels != 0))
     return coarse_view(ct, mask)
 
 
 def same_patient_problems(
-    cells: pd.DataFrame, views: Sequence[np.ndarray | None], known: Sequence[str] = (), *, learn: bool = True
+    cells: pd.DataFrame, views: Mapping[int, np.ndarray | None], known: Mapping[int, str], *, learn: bool = True
 ) -> Iterator[Problem]:
     """Yield what looks like one patient under two ids, with both named.
 
     Parameters
     ----------
-    cells, views
-        See `suspected_pairs`.
-    known : sequence of str
-        Digest of the voxels of each row: pairs with equal ones are named elsewhere.
+    cells : DataFrame
+        Of text, as in a manifest; its index is the line.
+    views : mapping
+        Line to `coarse_view`, None where the files cannot be read.
+    known : mapping
+        Line to a digest of the voxels: pairs with equal ones are named elsewhere.
     learn : bool
         False where a finished model is applied: nobody is split, so nothing is refused.
 
@@ -217,8 +219,9 @@ def same_patient_problems(
     """
     ids, lines = cells["patient_id"].to_list(), cells.index.to_list()
     split = cells["split"].to_list() if "split" in cells else None
-    for first, second, why in suspected_pairs(cells, views):
-        if len(known) and known[first] == known[second] != "":
+    digests = [known.get(line, "") for line in lines]
+    for first, second, why in suspected_pairs(cells, [views.get(line) for line in lines]):
+        if digests[first] == digests[second] != "":
             continue
         kind = Problem if learn and (split is None or split[first] != split[second]) else Notice
         yield kind(

@@ -14,8 +14,8 @@ from typing import Any
 
 from rps_utils.files import file_sha256
 from rps_utils.runs.record import sealed_files
-from rps_utils.runs.steps import DeclarationError, Step, read_steps
 from rps_utils.schema import confined, read_run_json
+from rps_utils.steps import DeclarationError, Step, read_steps
 
 RECORD, ASKED = "run.json", "parameters.json"
 

@@ -75,7 +75,7 @@ class RunData:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.cohort = read_csv(run / "cohort.csv", **{DISTINCT: str})
+        self.cohort = read_csv(run / "cohort.csv")
         self.scores = read_scores(run / "scores.csv")
         self.landmarks = lrfs_landmarks(self.scores)
 
@@ -279,7 +279,7 @@ def other_bounds(data: RunData) -> Iterator[str]:
     stored, ledger = read_run_json(data.run, "models/bounds.json"), read_ledger(data.run)
     for model, residual in stored["residual"].items():
         rows = data.scores[(data.scores["model"] == model) & (data.scores["kind"] == "cross_fitted")]
-        if rows.empty or OWN_TIME not in rows:
+        if rows.empty or OWN_TIME not in rows or rows[OWN_TIME].isna().all():
             yield f"bounds.json has a bound of {model}, which has no cross-fitted LRFS in scores.csv"
             continue
         due = calibrate(rows["time_months"], rows["event"], rows[OWN_TIME], level=stored["level"])

@@ -10,7 +10,7 @@ from scipy import ndimage
 from rps_utils.cli.main import main
 from rps_utils.cohort import duplicates
 from rps_utils.cohort.contract import clinical_columns, format_notices
-from rps_utils.cohort.manifest import check_manifest, examine_manifest
+from rps_utils.cohort.manifest import check_manifest, inspect_manifest
 from rps_utils.imaging.volumes import Volume
 from rps_utils.lab.phantom.ct import render_with_reference
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
@@ -89,6 +89,11 @@ def folder(sound, tmp_path):
     return shutil.copytree(sound, tmp_path / "cohort")
 
 
+def look(manifest, **options):
+    """Return problems and notices."""
+    return inspect_manifest(manifest, **options)[1:3]
+
+
 def edit(folder, change):
     path = folder / "data_manifest.csv"
     change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
@@ -104,12 +109,12 @@ def mirror_into(folder, row):
 
 
 def test_a_sound_cohort_has_neither_problem_nor_notice(sound):
-    assert examine_manifest(sound / "data_manifest.csv") == ([], [])
+    assert look(sound / "data_manifest.csv") == ([], [])
 
 
 def test_within_a_split_the_pair_is_named_and_let_in(folder, capsys):
     manifest = mirror_into(folder, 1)
-    problems, notices = examine_manifest(manifest)
+    problems, notices = look(manifest)
     assert problems == [] and check_manifest(manifest) == []
     assert [(n.row, n.patient_id) for n in notices] == [(3, "P01")]
     assert "as line 2 (P00)" in notices[0].value and "nearly the same image" in format_notices(notices)
@@ -128,7 +133,7 @@ def test_across_splits_the_pair_is_refused_unless_it_is_two(folder, drawn):
     assert [(p.row, p.patient_id, p.column) for p in found] == [(5, "P03", "patient_id")]
     assert "write P00 into a column distinct_from" in found[0].remedy
     edit(folder, lambda cells: cells.assign(distinct_from=["P03", *[""] * 11]))
-    assert examine_manifest(manifest) == ([], [])
+    assert look(manifest) == ([], [])
 
 
 def test_whom_a_patient_is_not_must_be_there(folder):
@@ -142,7 +147,7 @@ def test_equal_rows_are_named_where_chance_would_not_make_them(folder):
         cells.loc[2, ["time_months", "event", "age", "grade"]] = cells.loc[1, ["time_months", "event", "age", "grade"]]
         return cells
 
-    problems, notices = examine_manifest(edit(folder, copy_row))
+    problems, notices = look(edit(folder, copy_row))
     assert problems == [] and [n.patient_id for n in notices] == ["P02"]
     assert notices[0].value == "the same outcome and clinical values as line 3 (P01)"
 
@@ -162,5 +167,5 @@ def test_rows_that_are_often_equal_say_nothing():
 
 def test_nobody_is_refused_where_a_finished_model_is_applied(folder):
     manifest = mirror_into(folder, 3)
-    problems, notices = examine_manifest(manifest, learn=False)
+    problems, notices = look(manifest, learn=False)
     assert problems == [] and [n.patient_id for n in notices] == ["P03"]
