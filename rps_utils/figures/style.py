@@ -93,6 +93,7 @@ def figure_template() -> go.layout.Template:
             "hoverlabel": {"font": {"size": 12}, "namelength": -1},
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
             "margin": {"l": 70, "r": 30, "t": 80, "b": 60},
+            "shapedefaults": {"line": {"color": GREY}},
             "xaxis": axis,
             "yaxis": axis,
         }

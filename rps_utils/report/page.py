@@ -22,6 +22,7 @@ from rps_utils.finished.audit import audit, can_audit, verdict
 from rps_utils.pages import page_table, render_page
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
 from rps_utils.report.sections import SECTIONS, MetricTable
+from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import RunFolder
 from rps_utils.steps import NOTEBOOKS
 
@@ -157,6 +158,7 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
         cohort=cohort_name(record, cohort_label),
         data_kind=run_data_kind(run),
         counts=_counts(run),
+        summary=plain_summary(metrics, read_csv(run.scores)) if run.scores.is_file() else None,
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
         whole_study=run.cohort.is_file(),
         audit=_audit_lines(run),
