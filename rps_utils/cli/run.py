@@ -20,11 +20,11 @@ from rps_utils.cli.options import (
     cores,
     profiles,
 )
-from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
 
 
 @click.command("run", cls=Command)
-@click.option("--manifest", type=MANIFEST, default=DEFAULT_MANIFEST, help="one row a patient")
+@click.option("--manifest", type=MANIFEST_FILE, default=DEFAULT_MANIFEST, help="one row a patient")
 @click.option("--out", type=OUT_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
@@ -81,7 +81,7 @@ def evaluate_command(
 
 @click.command("predict", cls=Command)
 @click.argument("run", type=RUN, metavar="RUN")
-@click.option("--manifest", type=MANIFEST, required=True, help="new patients; outcomes may be absent")
+@click.option("--manifest", type=MANIFEST_FILE, required=True, help="new patients; outcomes may be absent")
 @click.option("--out", type=OUT_FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:

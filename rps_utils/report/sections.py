@@ -85,8 +85,8 @@ SECTIONS = [
         "09",
         "Calibration",
         "Whether predicted probabilities come true. The apparent rows say nothing: overall a Cox model expects as "
-        "many recurrences in its own training patients as there were, and its slope there is 1 without a penalty and above "
-        "1 with one.",
+        "many recurrences in its own training patients as there were, and its slope there is 1 without a penalty and "
+        "above 1 with one.",
         ("calibration_missing",),
         (
             MetricTable(("calibration_slope",), "kind", "Calibration slope: 1 is right, below 1 too extreme."),

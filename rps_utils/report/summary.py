@@ -8,11 +8,11 @@ from rps_utils.evaluation.wording import c_sentences, pairs_sentence
 
 KIND_WORDS = {
     "validation": "In the validation patients, who took no part in any training",
-    "cross_fitted": "There are no validation patients. In the training patients, each scored by models that had not seen "
-    "the patient",
+    "cross_fitted": "There are no validation patients. In the training patients, each scored by models that had not "
+    "seen the patient",
     "apparent": "There are only scores of patients from whom the models had learned, and these flatter. In them",
 }
-C_IN_WORDS = "C is the share of pairs of patients whose order of recurrence a score gets right: 0.5 is tossing a coin, 1 is perfect."
+C_IN_WORDS = "C is the share of pairs of patients whose order a score gets right: 0.5 is tossing a coin, 1 is perfect."
 
 
 def summary_kind(metrics: pd.DataFrame) -> str | None:

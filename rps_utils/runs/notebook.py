@@ -164,7 +164,9 @@ def main() -> None:
 
 
 def _place_and_cause(error: Exception) -> str:
-    if hasattr(error, "ename"):  # papermill's, of an error in a cell
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
         return f" in cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
     return f": {_one_line(f'{type(error).__name__}: {error}')}"
 

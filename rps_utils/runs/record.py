@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -22,8 +23,9 @@ CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` s
 COSTS = ".chain/engine/costs"
 
 
-def collect_metrics(run: Path) -> pd.DataFrame:
+def collect_metrics(run: str | os.PathLike[str]) -> pd.DataFrame:
     """Stack ``RUN/metrics/*.csv`` into ``RUN/metrics.csv``, the one table of results."""
+    run = Path(run)
     tables = [read_csv(path) for path in sorted(run.glob("metrics/*.csv"))]
     metrics = pd.concat([t for t in tables if len(t)], ignore_index=True)
     write_csv(metrics, run / "metrics.csv")

@@ -87,6 +87,17 @@ def test_a_file_that_nobody_writes_or_brings_is_named(notebooks, tmp_path):
         chain.run_chain(tmp_path / "run", [second], {}, 1)
 
 
+def test_a_run_whose_reader_went_away_leaves_nothing_and_says_its_own_error(notebooks, tmp_path, monkeypatch):
+    def break_pipe(*given):
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr(chain.Progress, "follow", break_pipe)
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        run_notebooks(notebooks, tmp_path / "run")
+    assert not [process for process in psutil.Process().children(recursive=True) if _lives(process)]
+    assert not (tmp_path / "run" / ".running").exists()
+
+
 def test_a_terminated_run_leaves_no_process_and_no_lock(notebooks, tmp_path):
     wait = "import time\nprint('asleep')\ntime.sleep(600)\n"
     write_notebook(notebooks, "01_first", {"writes": ["01_first.txt"]}, "run_dir = '.'\nfail = False\n", wait)
