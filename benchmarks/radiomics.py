@@ -1,6 +1,6 @@
 """Radiomics side by side: this repository, pyradiomics and, where they can be imported, mirp and pictologics.
 
-    python benchmarks/radiomics.py [--peers PYTHON] [--repeats 3] [--cases 1 2 3]
+    python benchmarks/radiomics.py [--peers PYTHON] [--repeats 3] [--cases 1 2 3] [--engines ours plain]
 
 Three synthetic tumours in a volume of 400 mm, original image, Laplacian of Gaussian of 3 and 5 mm, and wavelet. Each
 engine runs in a fresh process on one thread; a small tumour beforehand loads and compiles what there is to compile.
@@ -168,14 +168,22 @@ def measure(engine: str, case: Path, repeats: int) -> dict:
     run = make_engine(engine)
     run(*draw_case(24, 3.0, field_mm=72), 3.0)
     ready = time.process_time() - started
-    stored = np.load(case)
+    with np.load(case) as stored:
+        hu, mask, spacing = stored["hu"], stored["mask"], float(stored["spacing"])
     seconds = []
     for _ in range(repeats):
         started = time.process_time()
-        features = run(stored["hu"], stored["mask"], float(stored["spacing"]))
+        features = run(hu, mask, spacing)
         seconds.append(time.process_time() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-    return {"cpu_s": median(seconds), "peak_mib": peak, "features": features, "import_and_compile_s": ready}
+    return {"cpu_s": median(seconds), "peak_mib": peak_mib(), "features": features, "import_and_compile_s": ready}
+
+
+def peak_mib() -> float:
+    """Return the largest memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it forked
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def measure_apart(python: str, engine: str, case: Path, repeats: int) -> dict | None:
@@ -200,21 +208,21 @@ def machine() -> dict:
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
 
 
-def compare(diameter_mm: float, spacing: float, peers: str, repeats: int) -> list[dict]:
-    """Measure every engine on one tumour and print a line each."""
+def compare(diameter_mm: float, spacing: float, engines: list[str], peers: str, repeats: int) -> list[dict]:
+    """Measure engines on one tumour and print a line each, with the ratio to the first of them."""
     print(f"tumour of {diameter_mm / 10:g} cm, voxels of {spacing:g} mm", flush=True)
     rows: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         case = Path(folder) / "case.npz"
         hu, mask = draw_case(diameter_mm, spacing)
         np.savez(case, hu=hu, mask=mask, spacing=spacing)
-        for engine, label in ENGINES.items():
+        for engine in engines:
             found = measure_apart(peers if engine in PEERS else sys.executable, engine, case, repeats)
             if found:
                 rows.append({"diameter_mm": diameter_mm, "spacing_mm": spacing, "engine": engine} | found)
                 against = rows[0]["cpu_s"] / found["cpu_s"]
                 print(
-                    f"  {label:<34}{found['cpu_s']:8.2f} s {against:6.1f}x {found['peak_mib']:7.0f} MiB"
+                    f"  {ENGINES[engine]:<34}{found['cpu_s']:8.2f} s {against:6.1f}x {found['peak_mib']:7.0f} MiB"
                     f" {found['features']:5d} features",
                     flush=True,
                 )
@@ -227,13 +235,14 @@ def main() -> None:
     parser.add_argument("--peers", default=sys.executable, help="a Python that has mirp and pictologics")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=int, nargs="+", default=[1, 2, 3], help="which of the three tumours")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "CASE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(measure(asked.measure[0], Path(asked.measure[1]), asked.repeats)))
         return
-    rows = [row for n in asked.cases for row in compare(*CASES[n - 1], asked.peers, asked.repeats)]
+    rows = [row for n in asked.cases for row in compare(*CASES[n - 1], asked.engines, asked.peers, asked.repeats)]
     asked.out.write_text(json.dumps({"machine": machine(), "repeats": asked.repeats, "rows": rows}, indent=1) + "\n")
 
 

@@ -30,7 +30,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "dl": ("layers", "c_index", "held_out"),
     "radiomics": ("coefficients", "stability"),
     "clinical": ("univariable", "multivariable", "firth", "proportional_hazards"),
-    "fusion": ("hazard_ratios", "added_value", "nomogram"),
+    "fusion": ("hazard_ratios", "added_value", "direction", "nomogram"),
     "discrimination": ("patients", "harrell_c", "optimism", "uno_c", "differences"),
     "td_auc": ("in_words", "notes", "integrated", "differences"),
     "calibration": ("missing", "mean_and_slope", "ici", "overall", "brier"),

@@ -16,7 +16,7 @@ from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile, 
 if TYPE_CHECKING:
     from rps_utils.ingest.export import Outcome
 
-DICOM_FOLDER = InputFolder("the folder with the DICOM files")
+DICOM_FOLDER = InputFolder("the folder with the DICOM or image files")
 DOWNLOAD = InputFolder("a folder that rps public download filled", holding="series.csv")
 TABLE = InputFile("a clinical table, .csv or .xlsx")
 MAPPING = InputFile("a mapping, YAML or JSON")
@@ -75,9 +75,10 @@ def ingest_command(
     identified_source: bool,
     cores: int,
 ) -> int:
-    """Turn DICOM series, masks and a table into a manifest.
+    """Turn DICOM series or image files, masks and a table into a manifest.
 
-    SOURCE is the folder with the DICOM files; it is left as it is.
+    SOURCE is the folder with the DICOM files, or with NIfTI, NRRD or MetaImage files named after their patients; it
+    is left as it is.
     """
     with _extra("dicom"):
         from rps_utils.ingest.export import ingest

@@ -44,7 +44,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     _, unreadable = read_cells(manifest)
     problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
     if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
-        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
+        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
         problems += check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
@@ -65,10 +65,12 @@ def evaluate_command(
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
     from rps_utils.locks import own_folder
-    from rps_utils.scores import read_scores
+    from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 
     table = read_scores(scores)
+    for sentence in odd_scores(table, landmarks):
+        click.echo(f"odd: {sentence}", err=True)
     times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]
     steps = part_of(read_steps(), "evaluation")
     parameters = _choose(steps, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
@@ -86,11 +88,15 @@ def evaluate_command(
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
     """Score new patients with a finished run, refitting nothing."""
+    from rps_utils.finished.models import directions
     from rps_utils.finished.predict import predict
 
     rows = predict(run, manifest, out, cores)
     patients = rows.drop_duplicates("patient_id")
     click.echo(f"{len(patients)} patients scored by {', '.join(rows['model'].unique())}: {out}")
+    for sentence in directions(run)["note"]:
+        if sentence:
+            click.echo(sentence)
     if "unlike" in rows:
         flagged = list(patients.loc[patients["unlike"], "patient_id"])
         click.echo(f"{len(flagged)} unlike the training patients{': ' * bool(flagged)}{', '.join(flagged)}")

@@ -15,8 +15,8 @@ import SimpleITK as sitk
 from joblib import delayed
 
 from rps_utils.files import file_sha256, read_json, write_json
-from rps_utils.imaging.crops import crop_paths
-from rps_utils.imaging.volumes import Volume, load_pair, to_itk
+from rps_utils.imaging.crops import crop_paths, load_crop
+from rps_utils.imaging.volumes import Volume, to_itk
 from rps_utils.progress import in_parallel
 
 IMAGE_TYPES = ("original", "log", "wavelet")
@@ -108,7 +108,7 @@ def _extractor_class(engine: str) -> Any:
     if engine == "plain":
         return RadiomicsFeatureExtractor
     try:
-        from rps_utils.imaging.fast_features import FastExtractor
+        from rps_utils.imaging.fast.extractor import FastExtractor
     except ImportError as error:
         warnings.warn(f"features are computed by pyradiomics alone, ten times slower: {error}", stacklevel=4)
         return RadiomicsFeatureExtractor
@@ -167,7 +167,7 @@ def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSetti
         content = read_json(kept)
         if content["made_from"] == made_from:
             return content["features"]
-    features = extract(*load_pair(ct, mask), settings)
+    features = extract(*load_crop(crops, patient_id), settings)
     write_json({"made_from": made_from, "features": features}, kept)
     return features
 

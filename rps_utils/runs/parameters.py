@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rps_utils.cohort.allowed import value_fault
 from rps_utils.steps import NOTEBOOKS, DeclarationError, Step
 from rps_utils.sources import cell_sources
 
@@ -73,7 +74,7 @@ def choose_parameters(steps: Iterable[Step], profile: str, asked: Mapping[str, A
     Raises
     ------
     UsageError
-        A name that no notebook has, or a value of another type than the default.
+        A name that no notebook has, or a value of another type than the default or out of range (`cohort.allowed`).
     """
     defaults = {step.name: default_parameters(step.notebook) for step in steps if step.notebook}
     known = {key: value for parameters in defaults.values() for key, value in parameters.items()}
@@ -124,6 +125,8 @@ def _check_parameter(key: str, value: Any, known: Mapping[str, Any]) -> None:
     fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
     if not fits and default is not None:
         raise UsageError(f"-p {key}={value!r}: expected {type(default).__name__}, as in the default {default!r}")
+    if fault := value_fault(key, value):
+        raise UsageError(f"-p {fault}")
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

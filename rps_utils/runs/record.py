@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.files import file_sha256, read_csv, read_json, write_csv, write_json
+from rps_utils.files import file_sha256, read_json, write_csv, write_json
+from rps_utils.run_folder import RunFolder
 from rps_utils.sources import text_sha256
 
 PACKAGES = [
@@ -23,12 +24,11 @@ CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` s
 COSTS = ".chain/engine/costs"
 
 
-def collect_metrics(run: str | os.PathLike[str]) -> pd.DataFrame:
+def collect_metrics(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """Stack ``RUN/metrics/*.csv`` into ``RUN/metrics.csv``, the one table of results."""
-    run = Path(run)
-    tables = [read_csv(path) for path in sorted(run.glob("metrics/*.csv"))]
-    metrics = pd.concat([t for t in tables if len(t)], ignore_index=True)
-    write_csv(metrics, run / "metrics.csv")
+    run = RunFolder(folder)
+    metrics = pd.concat([t for t in run.read_metric_parts() if len(t)], ignore_index=True)
+    write_csv(metrics, run.metrics)
     return metrics
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
-from rps_utils import imaging
-from rps_utils.imaging import textures
+from rps_utils.imaging import fast
 from rps_utils.imaging.crops import crop_isotropic, crop_paths
+from rps_utils.imaging.fast import textures
+from rps_utils.imaging.fast.gaussian import laplacian_of_gaussian
 from rps_utils.imaging.features import ExtractionSettings, extract, extract_cohort, make_extractor, pad_mm
 from rps_utils.imaging.volumes import Volume, clip_hu, load_pair, to_itk, write_volume
 from rps_utils.lab.phantom.ct import render_patient
@@ -160,6 +162,16 @@ def test_levels_beyond_the_counts_are_refused():
         extract(wide, mask_of(ball()), replace(ALL, image_types=("original",), bin_width_hu=1.0))
 
 
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), ODD])
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 5.0])
+def test_laplacian_of_gaussian_is_that_of_itk_to_the_bit(spacing, sigma):
+    image = to_itk(texture(spacing=spacing))
+    itk = sitk.LaplacianRecursiveGaussian(image, sigma, True)
+    box = slice(3, 20), slice(0, 30), slice(7, 26)
+    got = laplacian_of_gaussian(sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], sigma, box)
+    np.testing.assert_array_equal(got, sitk.GetArrayFromImage(itk)[box])
+
+
 def test_zones_by_hand():
     levels = np.array([[[1, 1, 2, 1], [2, 2, 1, 1]]])
     zones, sizes = textures.Levels(textures.Region(np.ones((1, 2, 4), bool)), levels.ravel()).zones()
@@ -182,22 +194,43 @@ def test_cohort_agrees_with_the_plain_engine(tmp_path):
 
 def test_without_numba_pyradiomics_alone_is_used_and_said_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delattr(imaging, "textures")
-    for module in ("textures", "fast_features"):
-        monkeypatch.delitem(sys.modules, f"rps_utils.imaging.{module}", raising=False)
+    monkeypatch.delattr(fast, "textures")
+    for module in ("textures", "extractor"):
+        monkeypatch.delitem(sys.modules, f"rps_utils.imaging.fast.{module}", raising=False)
     with pytest.warns(UserWarning, match="by pyradiomics alone, ten times slower: .*numba"):
         extractor = make_extractor(ALL)
     assert type(extractor).__name__ == "RadiomicsFeatureExtractor"
 
 
+COUNT = """
+import numpy as np
+from rps_utils.imaging.fast import textures
+print(textures.Levels(textures.Region(np.ones((2, 2, 2), bool)), np.ones(8, int)).pairs().sum())
+"""
+
+
+def run_count(cache, before=""):
+    done = subprocess.run(
+        [sys.executable, "-c", before + COUNT],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
+    )
+    assert done.stdout == "28\n", done.stderr
+
+
 def test_compiled_code_needs_no_folder_to_be_kept_in(tmp_path):
     """Neither the package's folder nor a home can be written: compiled anew, not refused."""
-    code = (
-        "from pathlib import Path; from numba.core import caching\n"
-        "caching.CacheImpl._locator_classes = []\n"
-        "from rps_utils.imaging import textures; import numpy as np\n"
-        "levels = textures.Levels(textures.Region(np.ones((2, 2, 2), bool)), np.ones(8, int))\n"
-        "print(levels.pairs().sum())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == "28\n", done.stderr
+    run_count(tmp_path, "from numba.core import caching; caching.CacheImpl._locator_classes = []")
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_compiled_code_is_made_anew(tmp_path, kind):
+    run_count(tmp_path)
+    (kept,) = tmp_path.rglob(f"*count_pairs*.{kind}")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    run_count(tmp_path)
+    (mended,) = tmp_path.rglob(f"*count_pairs*.{kind}")
+    assert len(mended.read_bytes()) == len(whole)

@@ -12,7 +12,7 @@ from math import cos, exp, sin
 
 import numpy as np
 
-from rps_utils.imaging.textures import compiled
+from rps_utils.imaging.fast.textures import compiled
 
 DECAY, FREQUENCY = (-1.3932, -1.3732), (0.6681, 2.0787)
 # Weights of the two cosines and the two sines: Gaussian (order 0) and its second derivative.
@@ -68,19 +68,20 @@ def _second_moment(second: tuple, zeroth: tuple, beta: float, feedback: tuple) -
 
 
 @compiled
-def run_along(lines, taps, feedback, steady, result):  # noqa: ANN001, ANN201
-    """Run the recursion down the rows of `lines`, all columns at once.
+def run_along(lines: np.ndarray, taps: np.ndarray, feedback: np.ndarray, steady: np.ndarray) -> np.ndarray:
+    """Run the recursion down the rows of `lines`, all columns at once; shape and type (float64) as `lines`.
 
     Products are stored before they are added: left together, the compiler would fuse and round them once.
     """
     n, width = lines.shape
-    fed, kept = np.empty((4, 4, width)), np.empty((4, 4, width))
+    result, fed, kept = np.empty((n, width)), np.empty((4, 4, width)), np.empty((4, 4, width))
     for k in range(4):
         for row in range(4):
             for v in range(width):
-                fed[k, row, v], kept[k, row, v] = lines[0, v] * taps[k], lines[0, v] * steady[k]
+                fed[k, row, v] = lines[0, v] * taps[k]
+                kept[k, row, v] = lines[0, v] * steady[k]
     for i in range(n):
-        now, a, b, c = i % 4, (i - 1) % 4, (i - 2) % 4, (i - 3) % 4
+        now, a, b, c = i % 4, (i + 3) % 4, (i + 2) % 4, (i + 1) % 4
         for k in range(4):
             for v in range(width):
                 fed[k, now, v] = lines[i, v] * taps[k]
@@ -91,22 +92,20 @@ def run_along(lines, taps, feedback, steady, result):  # noqa: ANN001, ANN201
         for k in range(4):
             for v in range(width):
                 kept[k, now, v] = result[i, v] * feedback[k]
-
-
-@compiled
-def sweep(image, forth, back, feedback, steady, low, high):  # noqa: ANN001, ANN201
-    """Filter a 3-D array along its first axis, and return rows `low` to `high` in ITK's single precision."""
-    n, depth, width = image.shape
-    lines, ahead, behind = np.empty((n + 1, width)), np.empty((n, width)), np.empty((n, width))
-    result = np.empty((high - low, depth, width), np.float32)
-    for u in range(depth):
-        lines[:n] = image[:, u]
-        lines[n] = lines[n - 1]
-        run_along(lines[:n], forth, feedback, steady[0], ahead)
-        run_along(lines[:0:-1], back, feedback, steady[1], behind)
-        for i in range(low, high):
-            result[i - low, u] = ahead[i] + behind[n - 1 - i]
     return result
+
+
+def filter_axis(image: np.ndarray, recursion: Recursion, axis: int, kept: slice) -> np.ndarray:
+    """Filter along an axis and return the part `kept` of it, in ITK's single precision."""
+    forth, back, feedback, steady = recursion
+    planes = np.moveaxis(image, axis, 0)
+    result = np.empty((kept.stop - kept.start, *planes.shape[1:]), np.float32)
+    for u in range(planes.shape[1]):
+        lines = np.array(planes[:, u], float, order="C")
+        later = np.concatenate([lines[-1:], lines[:0:-1]])
+        behind = run_along(later, back, feedback, steady[1])[::-1]
+        result[:, u] = (run_along(lines, forth, feedback, steady[0]) + behind)[kept]
+    return np.moveaxis(result, 0, axis)
 
 
 def laplacian_of_gaussian(
@@ -125,12 +124,11 @@ def laplacian_of_gaussian(
     box : tuple of slice
         Where values are wanted.
     """
-    total = np.float32(0)
+    total: np.ndarray = np.zeros(1, np.float32)
     for axis in (2, 1, 0):
-        part = image.astype(np.float32)
+        part = image
         for along in (axis, *(other for other in (2, 1, 0) if other != axis)):
             recursion = design_recursion(sigma_mm, spacing[along], 2 if along == axis else 0)
-            lines = np.moveaxis(part, along, 0)
-            part = np.moveaxis(sweep(lines, *recursion, box[along].start, box[along].stop), 0, along)
+            part = filter_axis(part, recursion, along, box[along])
         total = (total + part * (1 / np.float64(spacing[axis]) ** 2)).astype(np.float32)
     return total

@@ -28,11 +28,11 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from rps_utils.imaging import textures
-from rps_utils.imaging.gaussian import laplacian_of_gaussian
+from rps_utils.imaging.fast import textures
+from rps_utils.imaging.fast.gaussian import laplacian_of_gaussian
 
 EPS = np.spacing(1)
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 class FastExtractor(RadiomicsFeatureExtractor):
@@ -167,10 +167,12 @@ def first_order(values: np.ndarray, counts: np.ndarray, voxel_mm3: float) -> dic
 class Counted:
     """What the texture classes of pyradiomics have in common here: they are handed levels instead of an image."""
 
+    coefficients: dict[str, Any]
+
     def __init__(self, levels: textures.Levels) -> None:
         self.levels = levels
         nothing = sitk.Image(1, 1, 1, sitk.sitkUInt8)
-        super().__init__(nothing, nothing)
+        super().__init__(nothing, nothing)  # type: ignore[call-arg]  # a class of pyradiomics stands behind this one
         self.logger = logging.getLogger("radiomics")
 
     def _initSegmentBasedCalculation(self) -> None:
