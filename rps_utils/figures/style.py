@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import json
-=======
 import hashlib
->>>>>>> rooms
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
