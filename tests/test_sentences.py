@@ -75,8 +75,8 @@ SENTENCES = {
     ),
     "calibration slope": (
         "09",
-        r"Clinical, validation: slope [01]\.\d+, not told apart from 1",
-        r"Clinical, validation: slope -?\d\.\d+, (too extreme|against what happened)",
+        r"Clinical, validation: slope [01]\.\d+ \(.*\), not told apart from 1",
+        r"Clinical, validation: slope .*\), (the interval holds both 0|too extreme|against what happened)",
     ),
     "risk groups": (
         "11",
