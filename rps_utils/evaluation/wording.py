@@ -56,3 +56,51 @@ def wide(rows: pd.DataFrame, columns: str = "kind", digits: int = 3) -> pd.DataF
     table = words.pivot_table("words", index, columns, aggfunc="first", observed=True)
     names = [f"{name:g}" if isinstance(name, float) else str(name) for name in table.columns]
     return table.set_axis(names, axis="columns").reset_index().astype(str).replace("nan", "–")
+
+
+def side_of(low: float, high: float, null: float = 0.5) -> str:
+    """Say on which side of `null` an interval lies: ``above``, ``below``, ``around``, or ``unknown`` without one."""
+    if not np.isfinite([low, high]).all():
+        return "unknown"
+    return "above" if low > null else "below" if high < null else "around"
+
+
+AGAINST_CHANCE = {
+    "above": "the whole interval lies above 0.5: the order is better than chance",
+    "below": "the whole interval lies below 0.5: the score points the wrong way",
+    "around": "the interval holds 0.5: these patients do not show that the order is better than chance",
+    "unknown": "there is no interval, so nothing is said about chance",
+}
+
+
+def c_sentences(rows: pd.DataFrame) -> list[str]:
+    """Return one sentence a row of C: the value, its interval, and what that says about chance.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``model, value, ci_low, ci_high``, one kind of score.
+    """
+    shown = rows.dropna(subset="value")
+    numbers = shown[["value", "ci_low", "ci_high"]].astype(float).to_numpy()
+    return [
+        f"{model}: C {interval_text(value, low, high)}; {AGAINST_CHANCE[side_of(low, high)]}."
+        for model, (value, low, high) in zip(shown["model"], numbers, strict=True)
+    ]
+
+
+def pairs_sentence(rows: pd.DataFrame) -> str:
+    """Say how many paired differences of C are told apart from zero, and which.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``model`` (``A - B``), ``value, ci_low, ci_high``; one kind of score, one metric.
+    """
+    shown = rows.dropna(subset=["value", "ci_low", "ci_high"])
+    if shown.empty:
+        return "No two models could be compared."
+    apart = [side_of(low, high, 0.0) != "around" for low, high in zip(shown["ci_low"], shown["ci_high"], strict=True)]
+    names = ", ".join(shown["model"][apart])
+    found = f"{sum(apart)} of {len(shown)} pairs of models are told apart (interval without zero)"
+    return f"{found}: {names}." if names else f"{found}; for every pair the better model is not known."

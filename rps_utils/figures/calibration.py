@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from rps_utils.figures.style import GREY, band, interval_bars, model_colours, nothing_to_show, panels
+from rps_utils.figures.style import GREY, band, interval_bars, model_colours, nothing_to_show, panel_at, panels
 
 
 def calibration_plot(
@@ -34,9 +34,9 @@ def calibration_plot(
         return nothing_to_show(title)
     models = list(dict.fromkeys(groups["model"]))
     colours = colours or model_colours(models)
-    figure = panels(models, title, height=330 if len(models) > 3 else 400)
+    figure = panels(models, title, height=380)
     for place, model in enumerate(models, 1):
-        where = {"row": 1, "col": place}
+        where = panel_at(place)
         figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **where)
         curve = curves[curves["model"] == model]
         band(figure, curve, "predicted", colours[model], where)
@@ -53,7 +53,7 @@ def calibration_plot(
             text=rows["n"].astype(int).astype(str) + " patients",
             **where,
         )
-    axes = {"range": [-0.03, 1.03], "dtick": 0.5 if len(models) > 3 else 0.25}
+    axes = {"range": [-0.03, 1.03], "dtick": 0.25}
     figure.update_xaxes(title="predicted risk", **axes)
     figure.update_yaxes(title=f"observed risk at {horizon_text}", col=1)
     return figure.update_yaxes(**axes)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from rps_utils.figures.style import GREY, INK, band, model_colours, nothing_to_show, padded, panels
+from rps_utils.figures.style import GREY, INK, band, model_colours, nothing_to_show, padded, panel_at, panels
 
 
 def decision_bands(bands: pd.DataFrame, title: str, colours: Mapping[str, str] | None = None) -> go.Figure:
@@ -26,9 +27,9 @@ def decision_bands(bands: pd.DataFrame, title: str, colours: Mapping[str, str] |
         return nothing_to_show(title)
     models = list(dict.fromkeys(bands["model"]))
     colours = colours or model_colours(models)
-    figure = panels(models, title, height=330 if len(models) > 3 else 400)
+    figure = panels(models, title, height=360)
     for place, model in enumerate(models, 1):
-        rows, where = bands[bands["model"] == model], {"row": 1, "col": place}
+        rows, where = bands[bands["model"] == model], panel_at(place)
         band(figure, rows, "threshold", colours[model], where)
         for column, colour, dash in (("treat_all", GREY, "dot"), ("net_benefit", colours[model], "solid")):
             line = {"color": colour, "dash": dash, "width": 2}
@@ -67,10 +68,12 @@ def decision_curves(
             lines.append((model, rows["threshold"], rows["net_benefit"], colours[model], "solid"))
         for name, x, y, colour, dash in lines:
             line = {"color": colour, "dash": dash, "width": 2}
-            figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, showlegend=place == 1, row=1, col=place)
+            figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, showlegend=place == 1, **panel_at(place))
     figure.add_hline(y=0, line={"color": INK, "width": 1})
     figure.update_layout(showlegend=True, legend={"y": 1.1}, margin={"t": 100})
     top = max(table["net_benefit"].max(), table["treat_all"].max(), 0.05)
+    # No model is cut off at the bottom; only "treat all", which falls without end, may leave the figure.
+    low = min(-0.12 * top, float(np.nan_to_num(table["net_benefit"].min())))
     figure.update_xaxes(title="threshold risk of recurrence", tickformat=".0%")
-    figure.update_yaxes(range=[-0.12 * top - 0.03, 1.1 * top])
+    figure.update_yaxes(range=[low - 0.03, 1.1 * top])
     return figure.update_yaxes(title="net benefit (true positives per patient)", col=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from rps_utils.figures.style import (
     GREY,
     GROUP_COLOURS,
     INK,
+    PAPER,
     SPARE_COLOURS,
     figure_template,
     interval_bars,
@@ -153,7 +153,7 @@ def forest_plot(table: pd.DataFrame, title: str, axis: str = "hazard ratio (log 
     return figure.update_layout(margin={"r": 190})
 
 
-LABEL_SPACE = 5.0  # percent of the width that a label needs
+LETTER_SPACE = 1.3  # percent of the width that a letter of a label needs
 
 
 def draw_nomogram(
@@ -199,18 +199,38 @@ def draw_nomogram(
     return figure.update_xaxes(visible=False, range=[-3, 103]).update_layout(showlegend=False)
 
 
+SIDES = ("bottom center", "top center")
+
+
+def place_labels(labels: Sequence[str], points: Sequence[float], needed: Sequence[bool]) -> tuple[list[str], list[str]]:
+    """Return the label of each mark of an axis and its side of the line, so that no two labels collide.
+
+    Labels stand below the line. One that finds no room there is left out, or, if it is `needed`, stands above; where
+    that is taken too, it is joined to the label there. `points` rise, in percent of the width.
+    """
+    shown, sides, last = [""] * len(labels), ["bottom center"] * len(labels), dict[str, int]()
+    for i, label in enumerate(labels):
+        room = [side for side in SIDES if _has_room(side, label, points[i], shown, points, last)]
+        if room[:1] == ["bottom center"] or (room and needed[i]):
+            shown[i], sides[i], last[room[0]] = label, room[0], i
+        elif needed[i]:
+            shown[last["top center"]] += f", {label}"
+    return shown, sides
+
+
+def _has_room(
+    side: str, label: str, at: float, shown: Sequence[str], points: Sequence[float], last: Mapping[str, int]
+) -> bool:
+    if side not in last:
+        return True
+    letters = (len(label) + len(shown[last[side]])) / 2 + 1
+    return at - points[last[side]] >= LETTER_SPACE * letters
+
+
 def _draw_axis(figure: go.Figure, marks: pd.DataFrame, y: int) -> None:
-    # Where marks crowd, levels and the last mark are named nevertheless, on the other side of the line.
-    levels = marks["value"].isna().all()
-    shown, sides, last = [], [], {"bottom center": -math.inf, "top center": -math.inf}
-    for label, x in zip(marks["label"], marks["points"], strict=True):
-        needed = levels or x == marks["points"].iloc[-1]
-        room = [side for side in last if x - last[side] >= LABEL_SPACE]
-        side = room[0] if room else "top center"
-        fits = side == "bottom center" or needed
-        last[side] = x if fits else last[side]
-        shown.append(label if fits else "")
-        sides.append(side)
+    levels, labels = marks["value"].isna().all(), list(marks["label"])
+    needed = [bool(levels) or i == len(labels) - 1 for i in range(len(labels))]
+    shown, sides = place_labels(labels, list(marks["points"]), needed)
     figure.add_scatter(
         x=marks["points"],
         y=[y] * len(marks),
@@ -234,7 +254,7 @@ def _mark_patient(figure: go.Figure, patient: pd.DataFrame, rows: list[str], ful
         x=[*patient["points"], *[total * 100 / full] * len(below)],
         y=[*at, *below],
         mode="markers",
-        marker={"size": 11, "color": SPARE_COLOURS[1], "symbol": "diamond", "line": {"color": "white", "width": 1}},
+        marker={"size": 11, "color": SPARE_COLOURS[1], "symbol": "diamond", "line": {"color": PAPER, "width": 1}},
         text=[*(f"{p:.1f} points" for p in patient["points"]), *[f"total {total:.1f}"] * len(below)],
         hovertemplate="%{text}<extra></extra>",
         cliponaxis=False,

@@ -13,7 +13,6 @@ from rps_utils.figures.style import (
     figure_template,
     new_figure,
     nothing_to_show,
-    panel_words,
     translucent,
 )
 
@@ -59,13 +58,20 @@ def kaplan_meier_plot(
             row=2,
             col=1,
         )
-    if words:
-        panel_words(figure, 1, [(line, "") for line in words], "upper right")
+    _words_above(figure, words)
     _km_axes(figure, groups, sorted(at_risk["time"].unique()), curves["time"].max(), unit)
-    figure.update_layout(
-        template=figure_template(), title={"text": title}, height=450, showlegend=False, margin={"b": 20}
-    )
+    figure.update_layout(template=figure_template(), title={"text": title}, showlegend=False)
     return figure
+
+
+def _words_above(figure: go.Figure, words: Sequence[str]) -> None:
+    """Write lines between title and axes, where no curve or band can lie; the figure grows by them."""
+    space = 18 * len(words)
+    text = {"text": "<br>".join(words), "align": "left", "font": {"size": 12}, "showarrow": False}
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 6}
+    if words:
+        figure.add_annotation(**text, **place)
+    figure.update_layout(height=430 + space, margin={"b": 20, "t": 60 + space})
 
 
 def _add_km_curve(figure: go.Figure, table: pd.DataFrame, group: str, colour: str) -> None:

@@ -13,6 +13,7 @@ from rps_utils.figures.style import (
     model_colours,
     new_figure,
     nothing_to_show,
+    panel_at,
     panel_words,
     panels,
     wrapped,
@@ -46,13 +47,13 @@ def roc_curves(
     figure = panels([f"{t:g} {unit}" for t in horizons], title)
     for place, horizon in enumerate(horizons, 1):
         figure.add_scatter(
-            x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=place
+            x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **panel_at(place)
         )
         here = areas[areas["horizon_months"] == horizon].dropna(subset="value")
         for model in here["model"]:
             rows = curves[(curves["horizon"] == horizon) & (curves["model"] == model)]
             line = {"color": colours[model], "width": 2}
-            figure.add_scatter(x=rows["fpr"], y=rows["tpr"], mode="lines", line=line, name=model, row=1, col=place)
+            figure.add_scatter(x=rows["fpr"], y=rows["tpr"], mode="lines", line=line, name=model, **panel_at(place))
         words = [(f"{m} {v:.2f}", colours[m]) for m, v in zip(here["model"], here["value"], strict=True)]
         notes = areas.loc[areas["horizon_months"] == horizon, "note"].dropna()
         panel_words(figure, place, words or [("<br>".join(wrapped(notes.iloc[0])), "")], "lower right")

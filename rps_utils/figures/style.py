@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from rps_utils.files import write_csv, write_text
+from rps_utils.pages import render_page
 
 INK, GREY, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 
@@ -43,6 +46,23 @@ KIND_NAMES = {
     "cross_fitted": "training, cross-fitted",
     "validation": "validation",
 }
+TITLE_HEIGHT = 36  # pixels that a title takes inside a figure; on a page it stands above, as text that wraps
+PAPER, VEIL = "#ffffff", "rgba(255,255,255,0.7)"
+# What a page on a dark screen draws in place of each colour: same hue, more light.
+DARK_COLOURS = {
+    PAPER: "#14181d",
+    VEIL: "rgba(20,24,29,0.7)",
+    INK: "#e4e7eb",
+    GREY: "#93a1b0",
+    GRID: "#38424d",
+    "#000000": "#f5f7fa",
+    "#0072B2": "#4DA3DB",
+    "#D55E00": "#F08036",
+    "#009E73": "#2DBE93",
+    "#7B3294": "#BD8FE3",
+    "#8C6D31": "#C9A45C",
+    "#525F7F": "#9AA8CC",
+}
 GREY_VALUES = ("heatmap", "image", "surface", "volume", "isosurface")  # traces that may hold a patient's voxels
 
 
@@ -66,12 +86,15 @@ def figure_template() -> go.layout.Template:
                 **{"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
                 **{"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}},
             },
-            "paper_bgcolor": "white",
-            "plot_bgcolor": "white",
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
+            # Upright at the right edge, where it covers no title.
+            "modebar": {"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": GREY},
             "colorway": SPARE_COLOURS,
             "hoverlabel": {"font": {"size": 12}, "namelength": -1},
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
             "margin": {"l": 70, "r": 30, "t": 80, "b": 60},
+            "shapedefaults": {"line": {"color": GREY}},
             "xaxis": axis,
             "yaxis": axis,
         }
@@ -147,12 +170,28 @@ def save_figure(
     library = folder / "plotly.min.js"
     if not library.is_file():
         write_text(get_plotlyjs(), library)
-    # A fixed element id gives the same bytes in every run.
-    page = figure.to_html(include_plotlyjs=library.name, div_id=name, config={"displaylogo": False})
+    text = figure.to_json()
+    page = render_page("figure.html", figure=figure_on_page(name, text), library=library.name, **PAGE_COLOURS)
     write_text(page, folder / f"{name}.html")
-    write_text(figure.to_json(), folder / f"{name}.json")
+    write_text(text, folder / f"{name}.json")
     write_csv(data, folder / f"{name}.csv")
     return figure
+
+
+PAGE_COLOURS = {"dark_colours": DARK_COLOURS, "title_height": TITLE_HEIGHT}  # for every page that shows figures
+
+
+def figure_on_page(name: str, text: str) -> dict[str, Any]:
+    """Return what a page needs to show a kept figure: name, title, caption, height, and plotly's JSON, made safe."""
+    layout = json.loads(text)["layout"]
+    return {
+        "name": name,
+        "title": layout.get("title", {}).get("text", name),
+        "caption": (layout.get("meta") or {}).get("caption", ""),
+        "height": layout.get("height", 450) - TITLE_HEIGHT,
+        # A closing tag inside a text would end the script element.
+        "json": text.replace("</", "<\\/"),
+    }
 
 
 def file_name(*parts: str) -> str:
@@ -213,11 +252,23 @@ def padded(values: np.ndarray, *also: float) -> list[float]:
     return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
 
 
-def panels(titles: Sequence[str], title: str, *, height: int = 430, shared: bool = True) -> go.Figure:
-    """Return a figure with one panel a title, side by side."""
-    figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=0.05)
-    figure.update_layout(template=figure_template(), title={"text": title}, height=height, showlegend=False)
+PANEL_COLUMNS = 3
+
+
+def panels(titles: Sequence[str], title: str, *, height: int = 430) -> go.Figure:
+    """Return a figure with one panel a title, at most three side by side; `height` is that of a row of panels."""
+    columns = min(len(titles), PANEL_COLUMNS)
+    rows = -(-len(titles) // columns)
+    spacing = {"horizontal_spacing": 0.05, "vertical_spacing": 0.24 / rows}
+    figure = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **spacing)
+    total = height + (rows - 1) * (height - 60)
+    figure.update_layout(template=figure_template(), title={"text": title}, height=total, showlegend=False)
     return figure.update_annotations(font={"size": 13})
+
+
+def panel_at(place: int) -> dict[str, int]:
+    """Return row and column of a panel of `panels`, counted from 1."""
+    return {"row": (place - 1) // PANEL_COLUMNS + 1, "col": (place - 1) % PANEL_COLUMNS + 1}
 
 
 def panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]], corner: str) -> None:
@@ -238,7 +289,7 @@ def panel_words(figure: go.Figure, place: int, words: Sequence[tuple[str, str]],
         align="right" if x > 0.5 else "left",
         showarrow=False,
         font={"size": 12},
-        bgcolor="rgba(255,255,255,0.7)",
+        bgcolor=VEIL,
     )
 
 

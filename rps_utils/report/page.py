@@ -6,6 +6,7 @@ What a run does not have (an evaluation of scores alone has no cohort and no ima
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,13 +17,16 @@ from plotly.offline import get_plotlyjs
 
 from rps_utils.cohort.contract import data_kind
 from rps_utils.evaluation.wording import wide
+from rps_utils.figures.style import PAGE_COLOURS, figure_on_page
 from rps_utils.files import read_csv, read_json, write_text
 from rps_utils.finished.audit import audit, can_audit, verdict
 from rps_utils.pages import page_table, render_page
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
 from rps_utils.report.sections import SECTIONS, MetricTable
+from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import RunFolder
 from rps_utils.runs.record import write_run_record
+from rps_utils.steps import NOTEBOOKS
 
 
 def c_index_table(folder: str | Path) -> str:
@@ -33,26 +37,35 @@ def c_index_table(folder: str | Path) -> str:
     return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
 
 
-def read_figures(run: RunFolder, number: str) -> list[dict[str, str]]:
-    """Return the figures of one notebook: name, title, caption, height and plotly JSON safe inside a page.
+def read_figures(run: RunFolder, number: str) -> list[dict[str, Any]]:
+    """Return the figures of one notebook, in the order in which it makes them; see `style.figure_on_page`.
 
     Figures of simulated lessons (``_lesson_`` in the name) come after those of the run's own patients.
     """
-    shown = []
-    for path in sorted(run.figures.glob(f"{number}_*.json"), key=lambda p: ("_lesson_" in p.name, p.name)):
-        figure = read_json(path)
-        layout = figure["layout"]
-        shown.append(
-            {
-                "name": path.stem,
-                "title": layout.get("title", {}).get("text", path.stem),
-                "caption": (layout.get("meta") or {}).get("caption", ""),
-                "height": layout.get("height", 450),
-                # A closing tag inside a text would end the script element.
-                "json": path.read_text(encoding="utf-8").replace("</", "<\\/"),
-            }
-        )
-    return shown
+    order = {name: place for place, name in enumerate(figure_order(number))}
+    paths = run.figures.glob(f"{number}_*.json")
+    ranked = sorted(paths, key=lambda p: ("_lesson_" in p.name, _rank(p.stem, order), p.stem))
+    return [figure_on_page(path.stem, path.read_text(encoding="utf-8")) for path in ranked]
+
+
+def figure_order(number: str) -> list[str]:
+    """Return the names, or their beginnings, that notebook `number` gives its figures, from its first cell to its last.
+
+    They are read from the code of the notebook: every word in quotes that begins with its number.
+    """
+    cells = [c["source"] for p in NOTEBOOKS.glob(f"{number}_*.ipynb") for c in read_json(p)["cells"] if _is_code(c)]
+    names = re.findall(rf"[\"']({number}_\w+)[\"']", "\n".join("".join(source) for source in cells))
+    return list(dict.fromkeys(names))
+
+
+def _is_code(cell: Mapping[str, Any]) -> bool:
+    return cell["cell_type"] == "code"
+
+
+def _rank(stem: str, order: Mapping[str, int]) -> int:
+    """Return the place of the longest name that a file name begins with; unknown ones come last."""
+    known = [name for name in order if stem == name or stem.startswith(f"{name}_")]
+    return order[max(known, key=len)] if known else len(order)
 
 
 def _metric_tables(metrics: pd.DataFrame, wanted: Iterable[MetricTable]) -> list[dict[str, Any]]:
@@ -147,6 +160,7 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
         cohort=cohort_name(record, cohort_label),
         data_kind=run_data_kind(run),
         counts=_counts(run),
+        summary=plain_summary(metrics, read_csv(run.scores)) if run.scores.is_file() else None,
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
         whole_study=run.cohort.is_file(),
         audit=_audit_lines(run),
@@ -159,6 +173,7 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
         record=record,
         cost=page_table(cost_table(record), "Time and peak memory of each notebook."),
         paper_doi=PAPER_DOI,
+        **PAGE_COLOURS,
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
     return write_text(page, run.report)
