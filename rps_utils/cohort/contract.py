@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rps_utils.texts import DATE, HIDDEN
+
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
 OPTIONAL_FILES = ("reference_map",)
@@ -23,8 +25,7 @@ MISSING = ("", "na", "n/a", "nan", "null")
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+REAL_ID = re.compile(r"\d{6,}|.*(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01]).*|\d{3}-\d{2}-\d{4}", re.ASCII)
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
@@ -124,10 +125,10 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
 
 
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
-    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
-    return len(text) > 1 and text[0] in "=+-@\t\r" and not number
+def shown_id(text: str) -> str:
+    """Return a patient's id for a message if it has the form of a pseudonym: an id without a digit may be a name."""
+    is_plain = PATIENT_ID.fullmatch(text) and (len(text) < 4 or re.search(r"\d", text))
+    return text if is_plain and not (REAL_ID.fullmatch(text) or DATE.search(text)) else f"id {HIDDEN}" if text else ""
 
 
 def problem_line(problem: Problem) -> int:

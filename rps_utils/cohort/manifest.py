@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import pandas as pd
 from rps_utils.cohort.contract import (
     DATA_KIND,
     DATA_KINDS,
-    DECIMAL_COMMA,
     FILES,
     HASHES,
     IDENTIFYING,
@@ -27,7 +26,6 @@ from rps_utils.cohort.contract import (
     LONGEST_FOLLOW_UP,
     MISSING,
     MISSING_CODES,
-    NUMBER,
     OUTCOME,
     PATIENT_ID,
     READY_MADE,
@@ -38,12 +36,13 @@ from rps_utils.cohort.contract import (
     Problem,
     clinical_columns,
     format_problems,
-    is_formula,
     is_missing,
     problem_line,
+    shown_id,
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
+from rps_utils.texts import DECIMAL_COMMA, HIDDEN, NUMBER, is_formula, personal_kind, shown
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -130,14 +129,20 @@ def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list
 
 def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
     if len(header) == 1 and re.search(r"[;\t]", header[0]):
-        yield table_problem("header", header[0], "columns separated by commas", "export with a comma as separator")
+        yield table_problem("header", "one column", "columns separated by commas", "export with a comma as separator")
         return
     outcome_free = not learn and not set(OUTCOME) & set(header)
     for column in REQUIRED:
         if column not in header and not (outcome_free and column in OUTCOME):
             yield table_problem(column, "no such column", f"the columns {', '.join(REQUIRED)}", "add it to the header")
+    yield from _name_problems(header)
     for column in sorted({c for c in header if header.count(c) > 1}):
-        yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
+        yield table_problem(
+            column_shown(column, header) or "(no name)",
+            "used twice",
+            "names that differ",
+            "rename or remove one of them",
+        )
     if "" in header and header.count("") == 1:
         yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
     for column in RESERVED:
@@ -145,14 +150,39 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
             yield table_problem(column, "reserved name", "any other name", f"rename the column: {RESERVED[column]}")
     for column in header:
         if IDENTIFYING.search(column):
-            yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
+            yield table_problem(
+                column_shown(column, header),
+                "identifies a person",
+                "pseudonyms only",
+                "remove the column from the file",
+            )
+
+
+def column_shown(column: str, header: Sequence[str]) -> str:
+    """Return a column's name for a message, or its place in the header where the name may point to a person."""
+    plain = not (is_formula(column) or personal_kind(column) or IDENTIFYING.search(column)) and column.isprintable()
+    return column if plain or shown(column) == column else f"column {list(header).index(column) + 1}"
+
+
+def _name_problems(header: list[str]) -> Iterator[Problem]:
+    """Refuse names of columns that a spreadsheet would run, or that point to a person."""
+    for column in header:
+        name = column.removeprefix(READY_MADE)  # what follows becomes the name of a model
+        if is_formula(column) or is_formula(name):
+            remedy = "begin the name with a letter"
+            yield table_problem(column_shown(column, header), f"a formula {HIDDEN}", "names, no formulas", remedy)
+        elif personal_kind(column):
+            value = f"{personal_kind(column)} {HIDDEN}"
+            yield table_problem(column_shown(column, header), value, "names of what is measured", "rename the column")
 
 
 def _length_problems(lines: list[tuple[int, list[str]]], width: int) -> Iterator[Problem]:
     for line, row in lines:
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
-            yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
+            yield Problem(
+                line, shown_id(row[0].strip()), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy
+            )
 
 
 def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
@@ -199,7 +229,7 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
     for line, text in cells[column].items():
         wrong = fault(text)
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, shown(text), *wrong)
 
 
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
@@ -207,10 +237,12 @@ def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
     ids = cells["patient_id"]
     for line in ids.index[ids.duplicated() & (ids != "")]:
         first = ids.index[ids == ids[line]][0]
-        value = f"{ids[line]} again, first in line {first}"
+        value = f"{shown_id(ids[line])} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
-            value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
-        yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+            value += f", there {shown(cells.loc[first, 'split'])}, here {shown(cells.loc[line, 'split'])}"
+        yield Problem(
+            line, shown_id(ids[line]), "patient_id", value, "one row a patient, in one split", "remove one of the rows"
+        )
 
 
 def _id_fault(text: str) -> tuple[str, str] | None:
@@ -279,8 +311,11 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         return
     for line in given.index[given.map(is_formula)]:
         remedy = "write the value itself, without = + - @ in front"
-        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
+        yield Problem(
+            line, shown_id(cells.loc[line, "patient_id"]), column, f"a formula {HIDDEN}", "a value, no formula", remedy
+        )
     given = given[~given.map(is_formula)]
+    yield from _personal_problems(cells, column, given, learn)
     numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
     if numeric.mean() <= 0.5:
         return
@@ -289,7 +324,18 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         if text in MISSING_CODES:
             wrong = "a value, or an empty cell where it is missing", "empty the cell"
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, shown(text), *wrong)
+
+
+def _personal_problems(cells: pd.DataFrame, column: str, given: pd.Series, learn: bool) -> Iterator[Problem]:
+    """Refuse dates, addresses, long numbers and, where no other patient has the same text, what looks like a name."""
+    alone = ~given.duplicated(keep=False) & learn
+    for line, text in given.items():
+        kind = personal_kind(text)
+        if kind and (kind != "a name" or alone[line]):
+            allowed, remedy = "nothing that points to a person", "write an age, months or a code in small letters"
+            patient = shown_id(cells.loc[line, "patient_id"])
+            yield Problem(line, patient, column, f"{kind} {HIDDEN}", allowed, remedy)
 
 
 def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
@@ -316,16 +362,18 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
         yield table_problem(column, "no such column", "the column of split_by", "add it, or set split_by to nothing")
         return
     missing = cells.index[is_missing(cells[column])]
-    yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)
+    yield from (
+        Problem(n, shown_id(cells.loc[n, "patient_id"]), column, "empty", "a value", "fill it in") for n in missing
+    )
     training = cells[cells["split"] == "training"] if "split" in cells else cells
     groups = training[~is_missing(training[column])].groupby(column)["event"]
     if len(groups) < LEAST_GROUPS:
-        value = f"{len(groups)} groups in training ({', '.join(groups.groups)})"
+        value = f"{len(groups)} groups in training ({', '.join(map(shown, groups.groups))})"
         yield table_problem(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
     for name, event in groups:
         events = int((event.astype(float) == 1).sum())
         if len(event) < 3 or not events:
-            value = f"{name}: {len(event)} patients, {events} events in training"
+            value = f"{shown(name)}: {len(event)} patients, {events} events in training"
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 

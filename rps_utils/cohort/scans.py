@@ -28,9 +28,11 @@ from rps_utils.cohort.contract import (
     Fault,
     Problem,
     is_missing,
+    shown_id,
 )
 from rps_utils.files import file_sha256
 from rps_utils.imaging.volumes import load_nifti
+from rps_utils.texts import cause_of, shown
 
 
 def given_files(cells: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -70,15 +72,15 @@ def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Pa
     seen: dict[Path, tuple[int, str]] = {}
     for column in (c for c in FILES if c in cells):
         for line, text in given_files(cells, column)[column].items():
-            patient = cells.loc[line, "patient_id"]
+            patient = shown_id(cells.loc[line, "patient_id"])
             wrong = path_fault(text, root)
             if wrong:
-                problems.append(Problem(line, patient, column, text, *wrong))
+                problems.append(Problem(line, patient, column, shown(text), *wrong))
                 continue
             paths[line][column] = root / text
             first = seen.setdefault((root / text).resolve(), (line, column))
             if first != (line, column):
-                value = f"{text}, also {first[1]} of line {first[0]}"
+                value = f"{shown(text)}, also {first[1]} of line {first[0]}"
                 problems.append(Problem(line, patient, column, value, "a file of its own", "correct one of the paths"))
     return paths, problems
 
@@ -97,7 +99,9 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
         shape, spacing = image.shape, image.header.get_zooms()[:3]
         kind = image.get_data_dtype().kind
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
-        return None, [Fault(column, f"unreadable: {error}", "a NIfTI image", "convert or copy the file again")]
+        return None, [
+            Fault(column, f"unreadable: {cause_of(error)}", "a NIfTI image", "convert or copy the file again")
+        ]
     if len(shape) != 3:
         size = " x ".join(map(str, shape))
         return None, [Fault(column, f"{len(shape)}-D ({size})", "a 3-D volume", "export one volume a file")]
@@ -193,7 +197,7 @@ def _read_voxels(image: nib.Nifti1Image, column: str) -> tuple[np.ndarray | None
     try:
         return np.asarray(image.dataobj), []
     except Exception as error:  # truncated or corrupt streams raise OSError, EOFError, zlib.error, ...
-        return None, [Fault(column, f"unreadable: {error}", "all voxels", "copy the file again")]
+        return None, [Fault(column, f"unreadable: {cause_of(error)}", "all voxels", "copy the file again")]
 
 
 class RowCheck(NamedTuple):
@@ -251,7 +255,7 @@ def check_images(
         sound[line] = {column: own[column] for column in images}
     if voxels:
         found += _check_voxels(cells, sound, n_jobs)
-    return [Problem(line, cells.loc[line, "patient_id"], *fault) for line, fault in found]
+    return [Problem(line, shown_id(cells.loc[line, "patient_id"]), *fault) for line, fault in found]
 
 
 def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> list[tuple[int, Fault]]:
@@ -266,6 +270,6 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
         found += [(line, fault) for fault in check.faults]
         first = seen.setdefault(check.digest, line)
         if check.digest and first != line and sound[first]["image"].resolve() != sound[line]["image"].resolve():
-            value = f"same voxels as line {first} ({cells.loc[first, 'patient_id']})"
+            value = f"same voxels as line {first} ({shown_id(cells.loc[first, 'patient_id'])})"
             found.append((line, Fault("image", value, "a scan of its own", "one patient under two ids? correct it")))
     return found

@@ -14,9 +14,9 @@ from pydicom import Dataset
 
 from rps_utils.cohort.contract import AFFINE_TOLERANCE, Fault
 from rps_utils.cohort.scans import ct_faults, header_faults, mask_faults, path_fault, tumour_faults
-from rps_utils.files import file_sha256, read_json, write_json
+from rps_utils.files import NO_ROOM, file_sha256, read_json
 from rps_utils.imaging.volumes import Volume, load_volume, volume_ml, write_volume
-from rps_utils.ingest.persons import _identity_faults
+from rps_utils.ingest.persons import Outlet, identity_faults, known_value, quiet_libraries
 from rps_utils.ingest.quarantine import draw_positions, draw_slices
 from rps_utils.ingest.segmentations import (
     link_to,
@@ -28,9 +28,18 @@ from rps_utils.ingest.segmentations import (
 )
 from rps_utils.ingest.series import Refused, Series, read_ct, series_faults, to_ras, whole_hu, without_value_warnings
 from rps_utils.ingest.task import RECORD_FORMAT, Seen, Task
+from rps_utils.texts import HIDDEN, cause_of
+
+FACT_TAGS = {
+    "slice_thickness_mm": "SliceThickness",
+    "manufacturer": "Manufacturer",
+    "kernel": "ConvolutionKernel",
+    "kvp": "KVP",
+}
 
 
 @without_value_warnings()
+@quiet_libraries()
 def ingest_patient(task: Task) -> dict[str, Any]:
     """Convert one patient and return a record of it.
 
@@ -40,23 +49,34 @@ def ingest_patient(task: Task) -> dict[str, Any]:
         ``patient_id``, ``faults`` (empty where the patient is sound), ``state`` in words, ``facts``, hashes of the
         two files and of the CT's voxels, ``picture``, and the fingerprint of everything read.
     """
-    mark = _fingerprint(task)
-    if task.record.is_file():
-        kept = read_json(task.record)
-        if kept["fingerprint"] == mark and _files_as_recorded(task, kept):
-            return {**kept, "state": f"kept: {kept['state'].removeprefix('kept: ')}"}
     seen = Seen()
     try:
-        record = _convert(task, seen)
+        mark = _fingerprint(task)
+        kept = _kept_record(task, mark)
+        record = kept or _convert(task, seen)
     except Refused as refusal:
         return _refusal(task, seen, refusal.faults)
     except Exception as error:  # foreign files raise anything; whatever it was, this patient was not read
-        value = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        value = cause_of(error)
         return _refusal(task, seen, [Fault("files", value, "files that can be read", "look at the files; report it")])
+    if kept:
+        return kept
     record |= {"patient_id": task.patient_id, "faults": [], "picture": "", "fingerprint": mark}
-    write_json(record, task.record)
+    Outlet(task.personal).write_record(record, task.record)
     _picture_path(task).unlink(missing_ok=True)
     return record
+
+
+def _kept_record(task: Task, mark: str) -> dict[str, Any] | None:
+    """Return the record of an earlier call if what was read and what was written are as they were."""
+    if not task.record.is_file():
+        return None
+    kept = read_json(task.record)
+    if kept["fingerprint"] != mark or not _files_as_recorded(task, kept):
+        return None
+    return {**kept, "state": f"kept: {kept['state'].removeprefix('kept: ')}"}
 
 
 def _fingerprint(task: Task) -> str:
@@ -77,9 +97,8 @@ def _refusal(task: Task, seen: Seen, faults: list[Fault]) -> dict[str, Any]:
     for path in (task.record, task.place("ct"), task.place("mask")):
         path.unlink(missing_ok=True)
     picture = _picture_path(task)
-    # Names of structures are free text: they stay out of the picture, which no search for names reaches.
-    found = "" if faults[0].column == "segmentation" else f", {faults[0].value}"
-    title = f"{task.patient_id}: {faults[0].column}{found}"
+    faults = [Outlet(task.personal).fault(fault) for fault in faults]
+    title = f"{task.patient_id}: {faults[0].column}, {faults[0].value}"
     if seen.ct is not None:
         draw_slices(seen.ct, seen.mask, title, picture)
     elif seen.series is not None:
@@ -93,7 +112,8 @@ def _picture_path(task: Task) -> Path:
 
 
 def _convert(task: Task, seen: Seen) -> dict[str, Any]:
-    _refuse(_identity_faults(task))
+    headers = (header for series in (*task.ct, *task.masks) for header in series.headers)
+    _refuse([] if task.identified else identity_faults(headers, task.patient_id))
     documents = [] if task.mask_file else read_documents(task.masks)
     series, documents = _choose_series(task, documents)
     seen.series = series
@@ -133,15 +153,12 @@ def _facts(series: Series, ct: Volume, mask: Volume, names: str) -> dict[str, An
     return {
         "matrix": " x ".join(map(str, ct.values.shape)),
         "spacing_mm": " x ".join(f"{s:.4g}" for s in ct.spacing),
-        "slice_thickness_mm": str(first.get("SliceThickness") or "unknown"),
-        "manufacturer": str(first.get("Manufacturer") or "unknown"),
-        "kernel": str(first.get("ConvolutionKernel") or "unknown"),
-        "kvp": str(first.get("KVP") or "unknown"),
+        **{fact: known_value(tag, first.get(tag)) or "unknown" for fact, tag in FACT_TAGS.items()},
         "contrast_agent": "given" if first.get("ContrastBolusAgent") else "not stated",
         "structures": names,
         "volume_ml": round(volume_ml(mask), 1),
         "median_hu": float(np.median(ct.values[mask.values != 0])),
-        "identity_removed": str(first.get("PatientIdentityRemoved") or "not stated"),
+        "identity_removed": known_value("PatientIdentityRemoved", first.get("PatientIdentityRemoved")) or "not stated",
     }
 
 
@@ -190,7 +207,7 @@ def _read_mask(
 def _nifti_mask(task: Task, ct: Volume) -> Volume:
     wrong = path_fault(task.mask_file, task.source)
     if wrong:
-        raise Refused(Fault("mask", task.mask_file, *wrong))
+        raise Refused(Fault("mask", f"its path in the table {HIDDEN}", *wrong))
     _refuse(header_faults(task.source / task.mask_file, "mask")[1])
     mask = load_volume(task.source / task.mask_file)
     if mask.values.shape != ct.values.shape or not np.allclose(mask.affine, ct.affine, atol=AFFINE_TOLERANCE):

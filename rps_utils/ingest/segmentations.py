@@ -14,7 +14,9 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from rps_utils.cohort.contract import Fault
+from rps_utils.ingest.persons import known_structure
 from rps_utils.ingest.series import Refused, Series
+from rps_utils.texts import cause_of, shown
 
 RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
@@ -42,6 +44,11 @@ class Segment(NamedTuple):
     path: Path
     document: Dataset
 
+    @property
+    def shown(self) -> str:
+        """Its name for messages and tables: of listed words only, since whoever draws may name the patient."""
+        return known_structure(self.name, self.number)
+
 
 def references(document: Dataset) -> set[str]:
     """Return the UIDs of all series and images that a SEG or RTSTRUCT refers to."""
@@ -63,7 +70,9 @@ def read_documents(masks: Sequence[Series]) -> list[tuple[Path, Dataset]]:
         try:
             documents.append((path, dcmread(path)))
         except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-            raise Refused(_mask_fault(f"unreadable: {error}", "a whole file", "copy the file again")) from error
+            raise Refused(
+                _mask_fault(f"unreadable: {cause_of(error)}", "a whole file", "copy the file again")
+            ) from error
     return documents
 
 
@@ -165,16 +174,16 @@ def tumour_mask(
     if rule == "largest":
         best = int(np.argmax([mask.sum() for mask in masks]))
         chosen, masks = [chosen[best]], [masks[best]]
-    return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.name for segment in chosen)
+    return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.shown for segment in chosen)
 
 
 def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> list[Segment]:
-    names = ", ".join(segment.name for segment in segments)
+    names = ", ".join(segment.shown for segment in segments)
     if rule == "named":
         wanted = [name.lower() for name in roi]
         chosen = [s for s in segments if any(n == s.name.lower() or fnmatchcase(s.name.lower(), n) for n in wanted)]
         if not chosen:
-            allowed = f"one of roi: {', '.join(roi)}"
+            allowed = f"one of roi: {', '.join(map(shown, roi))}"
             raise Refused(_mask_fault(f"structures {names or 'none'}", allowed, "correct the names in the mapping"))
         return chosen
     candidates = [segment for segment in segments if not vessel_of(segment.name)]
@@ -182,7 +191,7 @@ def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> 
         value = f"nothing but {names}" if names else "no structure in the file"
         raise Refused(_mask_fault(value, "one tumour", "export the segmentation again"))
     if rule == "one" and len(candidates) > 1:
-        value = f"{len(candidates)} structures: {', '.join(segment.name for segment in candidates)}"
+        value = f"{len(candidates)} structures: {', '.join(segment.shown for segment in candidates)}"
         raise Refused(_mask_fault(value, SEVERAL, "state the rule in the mapping"))
     return candidates
 
@@ -227,15 +236,15 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
         own = document.get_volume(segment_numbers=[segment.number], atol=OFF_SLICE_MM)
         placed = own.match_geometry(ct, tol=GRID_TOLERANCE)
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError, OSError, EOFError) as error:
-        value = f"{segment.name} is not on the grid of the CT: {' '.join(str(error).split())[:120]}"
+        value = f"{segment.shown} is not on the grid of the CT: {cause_of(error)}"
         raise Refused(_mask_fault(value, "the CT's grid", "export the segmentation on the CT")) from error
     if placed.spatial_shape != ct.spatial_shape or not np.allclose(placed.affine, ct.affine, atol=OFF_SLICE_MM):
         # highdicom pads instead of cropping where the two do not overlap
-        raise Refused(_outside(segment.name, "all of it"))
+        raise Refused(_outside(segment.shown, "all of it"))
     inside = placed.array[..., 0] != 0
     lost = int((own.array != 0).sum() - inside.sum())
     if lost:
-        raise Refused(_outside(segment.name, f"{lost} voxels"))
+        raise Refused(_outside(segment.shown, f"{lost} voxels"))
     return inside
 
 
@@ -246,16 +255,16 @@ def _outside(name: str, what: str) -> Fault:
 def _read_contours(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     contours = list(_closed_contours(segment))
     if not contours:
-        raise Refused(_mask_fault(f"{segment.name} without closed contours", "closed contours", "draw it anew"))
+        raise Refused(_mask_fault(f"{segment.shown} without closed contours", "closed contours", "draw it anew"))
     to_index = np.linalg.inv(ct.affine)
     inside = np.zeros(ct.spatial_shape, bool)
     drawn = set()
     for points in contours:
         index = points @ to_index[:3, :3].T + to_index[:3, 3]
-        k = _slice_of(index, ct, segment.name)
+        k = _slice_of(index, ct, segment.shown)
         inside[k] ^= inside_polygon(index[:, 1:], inside.shape[1:])
         drawn.add(k)
-    _refuse_skipped(sorted(drawn), segment.name)
+    _refuse_skipped(sorted(drawn), segment.shown)
     return inside
 
 

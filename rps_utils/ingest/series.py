@@ -24,6 +24,8 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RTStructureSetSt
 
 from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.volumes import Volume
+from rps_utils.ingest.persons import NUMERIC, VOCABULARIES, known_value, quiet_libraries
+from rps_utils.texts import cause_of
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines
@@ -58,6 +60,7 @@ ONE_VALUE = {
     "KVP": "one tube voltage",
     "PatientPosition": "one position of the patient",
 }
+TOLD = frozenset(ONE_VALUE) & {*NUMERIC, *VOCABULARIES}  # of the others, a fault counts the values
 TAGS = (
     *IDENTITY,
     *NEEDED,
@@ -111,6 +114,7 @@ class Discovery(NamedTuple):
     left_aside: Counter[tuple[str, str]]
 
 
+@quiet_libraries()
 def read_header(path: Path) -> Dataset | None:
     """Read the tags of `TAGS` from a file; None where it is no DICOM file."""
     try:
@@ -174,7 +178,7 @@ def reason_to_leave_aside(header: Dataset) -> str:
     if kind == EnhancedCTImageStorage:
         return "enhanced multi-frame CT (not supported: export classic CT, one file a slice)"
     if kind not in KINDS:
-        return f"no CT image ({header.get('Modality') or 'modality unknown'})"
+        return f"no CT image ({known_value('Modality', header.get('Modality')) or 'modality unknown'})"
     image_type = [str(value).upper() for value in header.get("ImageType") or []]
     for word in ("LOCALIZER", "SECONDARY") if KINDS[kind] == "CT" else ():
         if word in image_type:
@@ -201,7 +205,11 @@ def series_faults(headers: Sequence[Dataset]) -> list[Fault]:
         lacking = list(_lacking(headers))
         return lacking or [*_grey_faults(headers), *_mixture_faults(headers), *_stack_faults(headers)]
     except (ValueError, TypeError) as error:
-        return [Fault("CT series", f"unreadable header: {error}", "values as DICOM defines them", "export it again")]
+        return [
+            Fault(
+                "CT series", f"unreadable header: {cause_of(error)}", "values as DICOM defines them", "export it again"
+            )
+        ]
 
 
 def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
@@ -222,7 +230,7 @@ def _grey_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     stored = min(int(h.get("BitsStored") or 0) for h in headers)
     if stored < 12:
         yield Fault("CT series", f"{stored} bits a pixel", "12 to 16 bits", "export the original, not a screen copy")
-    photometric = {str(h.get("PhotometricInterpretation")) for h in headers}
+    photometric = {known_value("PhotometricInterpretation", h.get("PhotometricInterpretation")) for h in headers}
     if photometric != {"MONOCHROME2"} or int(first.get("SamplesPerPixel") or 1) != 1:
         yield Fault("CT series", f"pixels {', '.join(sorted(photometric))}", "MONOCHROME2", "export the original")
     if any(str(h.get("LossyImageCompression", "00")) == "01" for h in headers):
@@ -237,7 +245,8 @@ def _mixture_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     for name, allowed in ONE_VALUE.items():
         values = sorted({_plain(h.get(name)) for h in headers})
         if len(values) > 1:
-            shown = f"{len(values)} values" if name == "PatientID" else ", ".join(v or "none" for v in values[:4])
+            told = sorted({known_value(name, h.get(name)) for h in headers}) if name in TOLD else []
+            shown = ", ".join(value or "none" for value in told[:4]) if len(told) > 1 else f"{len(values)} values"
             yield Fault("CT series", f"{name} {shown}", allowed, "split the series, keep the wanted part")
 
 
@@ -323,7 +332,7 @@ def read_ct(series: Series) -> highdicom.Volume:
             orientation_tol=ORIENTATION_TOLERANCE,
         )
     except (ValueError, RuntimeError, AttributeError, NotImplementedError, OSError, EOFError) as error:
-        value = f"unreadable: {' '.join(str(error).split())[:160]}"
+        value = f"unreadable: {cause_of(error)}"
         remedy = "copy the files again; decompress them if a decoder is missing"
         raise Refused(Fault("CT series", value, "slices that form a volume", remedy)) from error
 

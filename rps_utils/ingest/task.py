@@ -10,7 +10,7 @@ from rps_utils.imaging.volumes import Volume
 from rps_utils.ingest.clinical_table import Mapping
 from rps_utils.ingest.series import Series
 
-RECORD_FORMAT = 2  # raised when a record says more or other things: kept ones are then made again
+RECORD_FORMAT = 3  # raised when a record says more or other things: kept ones are then made again
 
 
 class Task(NamedTuple):
@@ -25,6 +25,7 @@ class Task(NamedTuple):
     mapping: Mapping
     identified: bool
     left_aside: str = ""
+    personal: frozenset[str] = frozenset()
 
     def place(self, kind: str) -> Path:
         """Return the path of the patient's ``ct`` or ``mask``."""
