@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +17,10 @@ from typing import Any
 
 import pandas as pd
 
+from rps_utils.texts import safe_cell
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
+PARTIAL = ".partial-"
 WRITTEN = "RPS_WRITTEN"  # environment variable: a text file that lists what `whole_file` finished
 
 
@@ -36,11 +41,40 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL) as folder, _held(Path(folder)):
         partial = Path(folder) / path.name
         yield partial
         os.replace(partial, path)
     _note(path)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder as long as the block lasts, or say that somebody else does. It ends with the process that holds."""
+    stream = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        yield False
+    finally:
+        os.close(stream)
+
+
+def remove_partial(folder: str | Path) -> int:
+    """Remove what killed processes left half-written below a folder; return how many there were.
+
+    What a living process is writing is held by it, and stays.
+    """
+    dead = 0
+    for left in sorted(Path(folder).rglob(f"{PARTIAL}*")):
+        with _held(left) as free:
+            if free:
+                shutil.rmtree(left, ignore_errors=True)
+                dead += 1
+    return dead
 
 
 def _note(path: Path) -> None:
@@ -60,9 +94,14 @@ def write_text(text: str, path: str | Path) -> Path:
 def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a table without its index, whole or not at all, and return the path.
 
-    Numbers keep their full precision: the same table always gives the same bytes.
+    Numbers keep their full precision: the same table always gives the same bytes. The name of a column that a
+    spreadsheet would run as a formula gets an apostrophe in front; cells are refused where they come in.
     """
-    return write_text(table.to_csv(index=False, lineterminator="\n"), path)
+    return write_text(table.rename(columns=_safe_name).to_csv(index=False, lineterminator="\n"), path)
+
+
+def _safe_name(column: object) -> object:
+    return safe_cell(column) if isinstance(column, str) else column
 
 
 UNREADABLE = (

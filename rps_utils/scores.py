@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rps_utils.files import read_csv
+from rps_utils.texts import is_formula
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
@@ -143,7 +144,24 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    return [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
+    return [
+        *_formula_faults(scores),
+        *_cell_faults(scores),
+        *_kind_faults(scores),
+        *_patient_faults(scores),
+        *_cutoff_faults(scores),
+    ]
+
+
+def _formula_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse names and texts that a spreadsheet would run: they go into every table of the evaluation."""
+    for number, column in enumerate(scores.columns, 1):
+        if is_formula(str(column)):
+            yield f"column {number}: its name is a formula; allowed: names; begin it with a letter"
+        elif scores[column].dtype == object:
+            for row, text in enumerate(scores[column], 2):
+                if isinstance(text, str) and is_formula(text):
+                    yield f"row {row}, column {column}: a formula; allowed: a value; remove the sign in front"
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:

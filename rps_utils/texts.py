@@ -36,6 +36,7 @@ WORDS = frozenset(
     images masks nii gz csv nrrd dcm dicom seg rtstruct sheet sheet1 table clinical patients
     date birth name surname birthdate dob mrn address phone email
     baseline diameter volume histology location surgery resection radiotherapy chemotherapy neoadjuvant adjuvant
+    again first line there here groups patients events
     multifocal necrosis contrast phase dfs lrfs rfs os follow up followup text number code group type
     """)
 )
@@ -54,7 +55,7 @@ DATE = re.compile(
 MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 STREET = re.compile(
     r"\d+\w?[, ]+(?:[^\W\d]+[. ]+){1,3}(?:street|st|road|rd|avenue|ave|lane|drive|square)\b"
-    r"|[^\W\d]+(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee)\s*\d+|\b(?:rue|via|calle|p\.? ?o\.? box)\s",
+    r"|[^\W\d]+(?:stra(?:ß|ss)e\b|str\.|(?:weg|platz|gasse|allee)\s*\d)|\b(?:rue|via|calle|p\.? ?o\.? box)\s",
     re.IGNORECASE,
 )
 TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Mme|Signora?|Señora?|[A-Z](?=\.))\b\.?\s*[A-Z][^\W\d_]+")
@@ -120,9 +121,15 @@ def shown(text: str, known: Iterable[str] = ()) -> str:
     known = list(known)
     if not text or text in known or (_is_harmless(text) and len(text) <= LONGEST_SHOWN):
         return text
-    if known and not re.search(r"\d", text) and get_close_matches(text, known, 1, 0.8):
+    if get_close_matches(text, known, 1, 0.85):
         return text
     return f"{personal_kind(text) or kind_of(text)} {HIDDEN}"
+
+
+def unless_personal(text: str) -> str:
+    """Return a text of the user's own tables for a message, unless its form points to a person: then its kind."""
+    kind = personal_kind(text)
+    return f"{kind} {HIDDEN}" if kind else text
 
 
 def kind_of(text: str) -> str:
@@ -179,8 +186,9 @@ def is_pseudonym(text: str, study_id: str = "") -> bool:
     own = set(re.findall(r"[^\W\d_]+", study_id.casefold()))
     letters = [part for part in parts if not part.isdigit()]
     digits = [part for part in parts if part.isdigit()]
+    formed = not (DATE.search(text) or re.fullmatch(r"\d{3}-\d{2}-\d{4}", text))
     short = bool(digits) and all(len(part) <= 5 for part in digits) and sum(map(len, digits)) <= 2 * MOST_DIGITS
-    return short and not DATE.search(text) and all(_may_stand_in_id(part, own) for part in letters)
+    return formed and short and all(_may_stand_in_id(part, own) for part in letters)
 
 
 def _may_stand_in_id(letters: str, own: set[str]) -> bool:

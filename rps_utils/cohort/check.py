@@ -24,6 +24,7 @@ from rps_utils.cohort.contract import (
     Problem,
     data_kind,
     plain_text,
+    shown_id,
 )
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.cohort.scans import check_paths, header_faults
@@ -92,7 +93,7 @@ def check(path: str | Path, n_jobs: int = 1) -> Check:
     paths = {} if unreadable else check_paths(cells, Path(path).parent)[0]
     facts = Parallel(n_jobs=n_jobs)(delayed(image_facts)(own) for own in paths.values())
     images = pd.DataFrame(facts, columns=list(IMAGE_FACTS[1:]), index=cells.index)
-    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
+    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)).map(shown_id))
     return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, images)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rps_utils.texts import DATE, HIDDEN
+from rps_utils.texts import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
@@ -126,9 +126,9 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
 
 
 def shown_id(text: str) -> str:
-    """Return a patient's id for a message if it has the form of a pseudonym: an id without a digit may be a name."""
-    is_plain = PATIENT_ID.fullmatch(text) and (len(text) < 4 or re.search(r"\d", text))
-    return text if is_plain and not (REAL_ID.fullmatch(text) or DATE.search(text)) else f"id {HIDDEN}" if text else ""
+    """Return a patient's id for a message, unless it may be a real one or, having no digit, a name."""
+    named = (len(text) > 3 and not re.search(r"\d", text)) or (re.search(r"[\s^,]", text) and personal_kind(text))
+    return f"id {HIDDEN}" if named or REAL_ID.fullmatch(text) or DATE.search(text) else text
 
 
 def problem_line(problem: Problem) -> int:

@@ -42,7 +42,7 @@ from rps_utils.cohort.contract import (
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
-from rps_utils.texts import DECIMAL_COMMA, HIDDEN, NUMBER, is_formula, personal_kind, shown
+from rps_utils.texts import DECIMAL_COMMA, HIDDEN, NUMBER, is_formula, personal_kind, shown, unless_personal
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -229,7 +229,7 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
     for line, text in cells[column].items():
         wrong = fault(text)
         if wrong:
-            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, shown(text), *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
 
 
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
@@ -239,7 +239,8 @@ def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
         first = ids.index[ids == ids[line]][0]
         value = f"{shown_id(ids[line])} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
-            value += f", there {shown(cells.loc[first, 'split'])}, here {shown(cells.loc[line, 'split'])}"
+            there, here = (unless_personal(cells.loc[n, "split"]) for n in (first, line))
+            value += f", there {there}, here {here}"
         yield Problem(
             line, shown_id(ids[line]), "patient_id", value, "one row a patient, in one split", "remove one of the rows"
         )
@@ -324,7 +325,7 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         if text in MISSING_CODES:
             wrong = "a value, or an empty cell where it is missing", "empty the cell"
         if wrong:
-            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, shown(text), *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
 
 
 def _personal_problems(cells: pd.DataFrame, column: str, given: pd.Series, learn: bool) -> Iterator[Problem]:
@@ -368,12 +369,12 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
     training = cells[cells["split"] == "training"] if "split" in cells else cells
     groups = training[~is_missing(training[column])].groupby(column)["event"]
     if len(groups) < LEAST_GROUPS:
-        value = f"{len(groups)} groups in training ({', '.join(map(shown, groups.groups))})"
+        value = f"{len(groups)} groups in training ({', '.join(map(unless_personal, groups.groups))})"
         yield table_problem(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
     for name, event in groups:
         events = int((event.astype(float) == 1).sum())
         if len(event) < 3 or not events:
-            value = f"{shown(name)}: {len(event)} patients, {events} events in training"
+            value = f"{unless_personal(name)}: {len(event)} patients, {events} events in training"
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 

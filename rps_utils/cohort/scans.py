@@ -32,7 +32,7 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.files import file_sha256
 from rps_utils.imaging.volumes import load_nifti
-from rps_utils.texts import cause_of, shown
+from rps_utils.texts import cause_of, unless_personal
 
 
 def given_files(cells: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -75,12 +75,12 @@ def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Pa
             patient = shown_id(cells.loc[line, "patient_id"])
             wrong = path_fault(text, root)
             if wrong:
-                problems.append(Problem(line, patient, column, shown(text), *wrong))
+                problems.append(Problem(line, patient, column, unless_personal(text), *wrong))
                 continue
             paths[line][column] = root / text
             first = seen.setdefault((root / text).resolve(), (line, column))
             if first != (line, column):
-                value = f"{shown(text)}, also {first[1]} of line {first[0]}"
+                value = f"{unless_personal(text)}, also {first[1]} of line {first[0]}"
                 problems.append(Problem(line, patient, column, value, "a file of its own", "correct one of the paths"))
     return paths, problems
 

@@ -25,7 +25,7 @@ from rps_utils.cohort.contract import (
     shown_id,
 )
 from rps_utils.cohort.manifest import column_shown
-from rps_utils.texts import HIDDEN, NUMBER, is_formula, kind_of, personal_kind, shown
+from rps_utils.texts import HIDDEN, NUMBER, is_formula, kind_of, personal_kind, shown, unless_personal
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
@@ -235,8 +235,9 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
         ) from None
     names = book.sheetnames
     if (sheet and sheet not in names) or (not sheet and len(names) > 1):
-        wanted = f"sheet {shown(sheet, names)}" if sheet else "sheet not named"
-        raise ValueError(f"{TABLE}: {wanted}; there are {', '.join(map(shown, names))}: set `sheet:` in the mapping")
+        wanted = f"sheet {unless_personal(sheet)}" if sheet else "sheet not named"
+        there = ", ".join(shown(name, [sheet]) for name in names)
+        raise ValueError(f"{TABLE}: {wanted}; there are {there}: set `sheet:` in the mapping")
     page = book[sheet or names[0]]
     rows = [(n, [_cell_text(value) for value in row]) for n, row in enumerate(page.iter_rows(values_only=True), 1)]
     return [(n, row) for n, row in rows if any(row)]
@@ -284,7 +285,7 @@ def _renamed(raw: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
     columns = mapping.columns or {column: column for column in raw if column}
     for ours, theirs in columns.items():
         if theirs not in raw:
-            wanted = quoted(theirs, (*raw.columns, ours))
+            wanted = quoted(theirs, (ours,))
             raise ValueError(f"{TABLE}: no column {wanted} for {shown(ours)}; there are {columns_shown(raw.columns)}")
     lacking = [column for column in NEEDED if column not in columns]
     if lacking:

@@ -16,6 +16,7 @@ from joblib import Parallel, delayed
 
 from rps_utils.cohort.contract import DATA_KIND, PATIENT_ID, Fault, shown_id
 from rps_utils.cohort.manifest import check_cells
+from rps_utils.files import remove_partial
 from rps_utils.ingest.clinical_table import DICOM_ID, MASK_FILE, read_clinical, read_mapping
 from rps_utils.ingest.patient import ingest_patient
 from rps_utils.ingest.persons import Outlet, personal_words, quiet_libraries, without_content
@@ -23,6 +24,7 @@ from rps_utils.ingest.quarantine import put_plotly
 from rps_utils.ingest.segmentations import read_documents, references
 from rps_utils.ingest.series import Discovery, Refused, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
+from rps_utils.texts import HIDDEN, shown
 
 NOT_LISTED = "not in the table"
 FACTS = (
@@ -95,6 +97,7 @@ def ingest(
         Source, table or mapping cannot be read, or a table to be written holds what identifies a patient.
     """
     source, out = Path(source), Path(out)
+    remove_partial(out)
     with quiet_libraries(), without_content(out):
         return _ingest(source, Path(clinical), out, mapping, n_jobs, without_quarantined, identified, progress)
 
@@ -146,10 +149,13 @@ def _table_faults(cells: pd.DataFrame, problems: Sequence) -> dict[int, list[Fau
     also = [p for p in check_cells(manifest) if (p.row, p.column) not in named]
     for problem in [*problems, *also]:
         if problem.row is not None:
-            fault = Fault(f"table, {problem.column}", problem.value, problem.allowed, problem.remedy)
+            value = problem.value if problem.value.endswith(HIDDEN) else shown(problem.value)
+            fault = Fault(f"table, {problem.column}", value, problem.allowed, problem.remedy)
             refused.setdefault(problem.row, []).append(fault)
         elif problem.column not in ("event", "split"):  # too few of them: a note, no fault of the files
-            raise ValueError(f"column {problem.column}: {problem.value} (allowed: {problem.allowed}): {problem.remedy}")
+            raise ValueError(
+                f"column {problem.column}: {shown(problem.value)} (allowed: {problem.allowed}): {problem.remedy}"
+            )
     return refused
 
 

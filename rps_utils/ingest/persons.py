@@ -128,8 +128,8 @@ VOCABULARIES = {
         "STANDARD SOFT BONE DETAIL LUNG CHEST EDGE SMOOTH SHARP BODY HEAD ULTRA SYNTHETIC A B C D L YA YB"
     ),
     "ContrastBolusAgent": _same(
-        "Omnipaque Visipaque Ultravist Iomeron Isovue Optiray Imeron Xenetix Accupaque Oxilan Iohexol Iodixanol Iopromide"
-        " Iomeprol Iopamidol Ioversol Iobitridol Iodine IV oral water none no yes contrast applied given"
+        "Omnipaque Visipaque Ultravist Iomeron Isovue Optiray Imeron Xenetix Accupaque Oxilan Iohexol Iodixanol"
+        " Iopromide Iomeprol Iopamidol Ioversol Iobitridol Iodine IV oral water none no yes contrast applied given"
     ),
     "Modality": _same("CT MR PT NM US CR DX MG XA RF OT SC SR PR KO DOC SEG REG RTSTRUCT RTPLAN RTDOSE RTIMAGE"),
     "PhotometricInterpretation": _same("MONOCHROME1 MONOCHROME2 RGB YBR PALETTE"),
@@ -182,19 +182,20 @@ def _listed(tag: str, text: str) -> str:
     return kernel[1] if kernel else next(found, OTHER)
 
 
-STRUCTURES = {
-    **dict.fromkeys(("tumour", "tumor", "tumors", "tumours", "neoplasm"), "tumour"),
-    **_same("lesion mass GTV CTV PTV ROI node metastasis sarcoma aorta IVC liver kidney spine body cyst necrosis"),
-}
+STRUCTURES = frozenset(
+    words("""
+    tumour tumor tumours tumors neoplasm lesion mass gtv ctv ptv roi node metastasis sarcoma lps lms cyst necrosis
+    abdominal infrarenal thoracic descending infrahepatic aorta inferior vena cava ivc abdominalis liver kidney spine
+    left right body external
+    """)
+)
 
 
 def known_structure(name: str, number: int) -> str:
-    """Return the name of a drawn structure if it is made of listed words and short numbers; else its number."""
-    parts = words(name)
-    if name == "inferior vena cava" or "vena" in parts:
-        return "inferior vena cava"
-    known = bool(parts) and all(part in STRUCTURES or re.fullmatch(r"\d{1,3}", part) for part in parts)
-    return " ".join(STRUCTURES.get(part, part) for part in parts) if known else f"structure {number} (name not shown)"
+    """Return the name of a drawn structure if it is made of listed words and at most four digits; else its number."""
+    parts = [part for part in words(name) if not part.isdigit()]
+    plain = re.fullmatch(r"[A-Za-z][\w .-]{0,40}", name, re.ASCII) and len(re.findall(r"\d", name)) <= 4
+    return name if plain and STRUCTURES.issuperset(parts) else f"structure {number} (name not shown)"
 
 
 @contextmanager

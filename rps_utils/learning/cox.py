@@ -288,4 +288,4 @@ def schoenfeld_residuals(matrix: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataF
     residuals = fit_lifelines(matrix, cohort).compute_residuals(matrix.join(outcome), "scaled_schoenfeld")
     residuals.columns = list(matrix.columns)
     times = outcome.loc[residuals.index, "time_months"]
-    return residuals.assign(time_months=times).sort_values("time_months").reset_index(drop=True)
+    return residuals.assign(time_months=times).sort_values("time_months", kind="stable").reset_index(drop=True)
