@@ -32,7 +32,7 @@ DICOM_ID = "dicom_patient_id"
 MASK_FILE = "mask"
 OLDEST = 90  # ages above 89 identify; they are written as 90
 AGES = re.compile(r"age|age_years|age_at_\w+")
-TABLE, MAPPING = "clinical table", "mapping"  # what messages call the two files: their names may hold a person's
+_TABLE, _MAPPING = "clinical table", "mapping"  # what messages call the two files: their names may hold a person's
 
 
 class Mapping(NamedTuple):
@@ -93,14 +93,14 @@ def read_mapping(path: str | Path | None) -> Mapping:
         return Mapping()
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{MAPPING} does not exist: give a YAML or JSON file")
+        raise FileNotFoundError(f"{_MAPPING} does not exist: give a YAML or JSON file")
     content = _parse(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{MAPPING}: expected keys and values, such as `columns:`; README, From DICOM, shows one")
+        raise ValueError(f"{_MAPPING}: expected keys and values, such as `columns:`; README, From DICOM, shows one")
     unknown = sorted(set(content) - set(Mapping._fields))
     if unknown:
-        key = quoted(unknown[0], Mapping._fields)
-        raise ValueError(f"{MAPPING}: unknown key {key}; allowed: {', '.join(Mapping._fields)}")
+        key = _quoted(unknown[0], Mapping._fields)
+        raise ValueError(f"{_MAPPING}: unknown key {key}; allowed: {', '.join(Mapping._fields)}")
     return _checked(Mapping(**{key: _shaped(key, value) for key, value in content.items()}))
 
 
@@ -115,7 +115,7 @@ def _parse(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ValueError(
-            f"{MAPPING}{place}: not readable as YAML or JSON in UTF-8: look for colons and quotes"
+            f"{_MAPPING}{place}: not readable as YAML or JSON in UTF-8: look for colons and quotes"
         ) from None
 
 
@@ -125,7 +125,7 @@ def _shaped(key: str, value: Any) -> Any:
         value = tuple(value) if isinstance(value, list) else (value,)
     kind = _expected(example, value)
     if kind:
-        raise ValueError(f"{MAPPING}: {key}: {kind} expected")
+        raise ValueError(f"{_MAPPING}: {key}: {kind} expected")
     return value
 
 
@@ -145,18 +145,18 @@ def _checked(mapping: Mapping) -> Mapping:
     for key, allowed in CHOICES.items():
         if getattr(mapping, key) not in allowed:
             given = getattr(mapping, key)
-            given = repr(given) if re.fullmatch("[a-z]{1,12}", given) else quoted(given)  # a word for a rule, or a slip
-            raise ValueError(f"{MAPPING}: {key}: {given} given; allowed: {', '.join(filter(None, allowed))}")
+            given = repr(given) if re.fullmatch("[a-z]{1,12}", given) else _quoted(given)  # a word for a rule, or a slip
+            raise ValueError(f"{_MAPPING}: {key}: {given} given; allowed: {', '.join(filter(None, allowed))}")
     if not all(isinstance(theirs, str) for theirs in mapping.columns.values()):
-        raise ValueError(f"{MAPPING}: columns: names and values expected")
+        raise ValueError(f"{_MAPPING}: columns: names and values expected")
     if not all(isinstance(codes, dict) for codes in mapping.codes.values()):
-        raise ValueError(f"{MAPPING}: codes: for each column, values and codes expected")
+        raise ValueError(f"{_MAPPING}: codes: for each column, values and codes expected")
     if mapping.segments == "named" and not mapping.roi:
-        raise ValueError(f"{MAPPING}: segments: named, but no roi: list the names of the structures under `roi:`")
+        raise ValueError(f"{_MAPPING}: segments: named, but no roi: list the names of the structures under `roi:`")
     return mapping
 
 
-def quoted(text: str, known: Collection[str] = ()) -> str:
+def _quoted(text: str, known: Collection[str] = ()) -> str:
     """Return a text in quotes if it may be shown (see `texts.shown`), else what it is."""
     seen = shown(text, known)
     return repr(seen) if seen == text else seen
@@ -204,13 +204,13 @@ def read_table(path: str | Path, sheet: str = "") -> pd.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{TABLE} does not exist: give the path of a local CSV or Excel file")
+        raise FileNotFoundError(f"{_TABLE} does not exist: give the path of a local CSV or Excel file")
     rows = {".csv": _csv_rows, ".xlsx": _excel_rows}.get(path.suffix.lower(), _no_table)(path, sheet)
     return _table(rows)
 
 
 def _no_table(path: Path, sheet: str) -> list:
-    raise ValueError(f"{TABLE}: allowed are .csv and .xlsx: save the table as one of them")
+    raise ValueError(f"{_TABLE}: allowed are .csv and .xlsx: save the table as one of them")
 
 
 def _csv_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
@@ -220,7 +220,7 @@ def _csv_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
             return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         place = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
-        raise ValueError(f"{TABLE}: CSV text in UTF-8 expected: save it as CSV UTF-8{place}") from None
+        raise ValueError(f"{_TABLE}: CSV text in UTF-8 expected: save it as CSV UTF-8{place}") from None
 
 
 def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
@@ -231,13 +231,13 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
     except Exception:  # a broken workbook raises anything, and quotes what it holds
         raise ValueError(
-            f"{TABLE}: not readable as an Excel workbook: damaged or of another kind: save it anew"
+            f"{_TABLE}: not readable as an Excel workbook: damaged or of another kind: save it anew"
         ) from None
     names = book.sheetnames
     if (sheet and sheet not in names) or (not sheet and len(names) > 1):
         wanted = f"sheet {unless_personal(sheet)}" if sheet else "sheet not named"
         there = ", ".join(shown(name, [sheet]) for name in names)
-        raise ValueError(f"{TABLE}: {wanted}; there are {there}: set `sheet:` in the mapping")
+        raise ValueError(f"{_TABLE}: {wanted}; there are {there}: set `sheet:` in the mapping")
     page = book[sheet or names[0]]
     rows = [(n, [_cell_text(value) for value in row]) for n, row in enumerate(page.iter_rows(values_only=True), 1)]
     return [(n, row) for n, row in rows if any(row)]
@@ -253,28 +253,28 @@ def _cell_text(value: Any) -> str:
 
 def _table(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
     if len(rows) < 2:
-        raise ValueError(f"{TABLE}: a header and one row a patient expected, {len(rows)} rows found")
+        raise ValueError(f"{_TABLE}: a header and one row a patient expected, {len(rows)} rows found")
     header = rows[0][1]
     if len(header) == 1 and re.search(r"[;\t]", header[0]):
-        raise ValueError(f"{TABLE}: columns must be separated by commas: export it with a comma as separator")
+        raise ValueError(f"{_TABLE}: columns must be separated by commas: export it with a comma as separator")
     twice = sorted({column for column in header if column and header.count(column) > 1})
     if twice:
         raise ValueError(
-            f"{TABLE}: column {column_quoted(twice[0], header)} stands twice: rename or remove one of them"
+            f"{_TABLE}: column {_column_quoted(twice[0], header)} stands twice: rename or remove one of them"
         )
     for line, row in rows[1:]:
         if len(row) != len(header):
-            raise ValueError(f"{TABLE}, line {line}: {len(row)} cells, the header has {len(header)}: quote commas")
+            raise ValueError(f"{_TABLE}, line {line}: {len(row)} cells, the header has {len(header)}: quote commas")
     return pd.DataFrame.from_dict(dict(rows[1:]), orient="index", columns=header)
 
 
-def column_quoted(column: str, header: list[str]) -> str:
+def _column_quoted(column: str, header: list[str]) -> str:
     """Return a column's name for a message, in quotes, or its place where the name is not to be shown."""
     name = column_shown(column, header)
     return repr(name) if name == column else name.removeprefix("column ")
 
 
-def columns_shown(header: Sequence[str]) -> str:
+def _columns_shown(header: Sequence[str]) -> str:
     """List the names of columns that are made of words of this field, and count the others."""
     named = [column for column in header if column and shown(column) == column]
     others = len([column for column in header if column]) - len(named)
@@ -285,18 +285,18 @@ def _renamed(raw: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
     columns = mapping.columns or {column: column for column in raw if column}
     for ours, theirs in columns.items():
         if theirs not in raw:
-            wanted = quoted(theirs, (ours,))
-            raise ValueError(f"{TABLE}: no column {wanted} for {shown(ours)}; there are {columns_shown(raw.columns)}")
+            wanted = _quoted(theirs, (ours,))
+            raise ValueError(f"{_TABLE}: no column {wanted} for {shown(ours)}; there are {_columns_shown(raw.columns)}")
     lacking = [column for column in NEEDED if column not in columns]
     if lacking:
-        raise ValueError(f"{TABLE}: no column {lacking[0]!r}: name the column that holds it in the mapping (columns:)")
+        raise ValueError(f"{_TABLE}: no column {lacking[0]!r}: name the column that holds it in the mapping (columns:)")
     return pd.DataFrame({ours: raw[theirs] for ours, theirs in columns.items()})
 
 
 def _refuse_names(header: list[str]) -> None:
     """Refuse columns whose names say whom they describe, or that a spreadsheet would run."""
     for column in header:
-        where = f"{TABLE}: column {column_quoted(column, header)}"
+        where = f"{_TABLE}: column {_column_quoted(column, header)}"
         if is_formula(column) or is_formula(column.removeprefix(READY_MADE)):
             raise ValueError(f"{where} is a formula: begin its name with a letter (mapping, columns:)")
         if column != DICOM_ID and IDENTIFYING.search(column):
@@ -347,7 +347,7 @@ def _recoded(cells: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, list[
     problems = []
     for column, codes in mapping.codes.items():
         if column not in cells:
-            raise ValueError(f"{MAPPING}: codes of {quoted(column, cells.columns)}, but columns: has no such column")
+            raise ValueError(f"{_MAPPING}: codes of {_quoted(column, cells.columns)}, but columns: has no such column")
         wrong = ~recoded[column].isin(list(codes)) & ~recoded[column].str.lower().isin(MISSING)
         allowed = f"the codes {', '.join(map(shown, codes))}"
         for line, text in recoded.loc[wrong, column].items():
