@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.texts import safe_cell
+from rps_utils.texts.cells import safe_cell
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 PARTIAL = ".partial-"
@@ -53,14 +53,17 @@ def _held(folder: Path) -> Iterator[bool]:
     """Hold a folder as long as the block lasts, or say that somebody else does. It ends with the process that holds."""
     stream = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.ENOTSUP, errno.ENOLCK):
-            raise
-        yield False
+        yield _is_locked(stream)
     finally:
         os.close(stream)
+
+
+def _is_locked(stream: int) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody else has it, or the file system knows no locks
+        return False
+    return True
 
 
 def remove_partial(folder: str | Path) -> int:

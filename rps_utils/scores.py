@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.files import read_csv
-from rps_utils.texts import is_formula
+from rps_utils.texts.cells import is_formula
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}

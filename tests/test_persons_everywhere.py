@@ -17,7 +17,7 @@ from rps_utils.ingest.persons import known_structure, known_value
 from rps_utils.ingest.series import TAGS
 from rps_utils.lab.faults.manifest import clinical_rows, small_scan, write_small_manifest
 from rps_utils.lab.phantom.dicom import save, write_ct, write_patient, write_rtstruct, write_seg
-from rps_utils.texts import is_pseudonym, personal_kind, shown
+from rps_utils.texts.persons import is_pseudonym, personal_kind, shown
 
 NAME, DATE, STREET, NUMBER = "Kowalczyk^Zdzislawa", "19500102", "12 Fichtestrasse", "48151623"
 TOKENS = ("kowalczyk", "zdzislawa", "19500102", "1950-01-02", "fichtestrasse", "48151623")

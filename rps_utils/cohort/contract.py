@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rps_utils.texts import DATE, HIDDEN, personal_kind
+from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)

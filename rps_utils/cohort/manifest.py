@@ -42,7 +42,8 @@ from rps_utils.cohort.contract import (
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
-from rps_utils.texts import DECIMAL_COMMA, HIDDEN, NUMBER, is_formula, personal_kind, shown, unless_personal
+from rps_utils.texts.cells import DECIMAL_COMMA, NUMBER, is_formula
+from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:

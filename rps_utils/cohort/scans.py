@@ -32,7 +32,8 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.files import file_sha256
 from rps_utils.imaging.volumes import load_nifti
-from rps_utils.texts import cause_of, unless_personal
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import unless_personal
 
 
 def given_files(cells: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
-from rps_utils.texts import NUMBER
+from rps_utils.texts.cells import NUMBER
 
 
 def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:

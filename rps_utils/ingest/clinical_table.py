@@ -25,7 +25,8 @@ from rps_utils.cohort.contract import (
     shown_id,
 )
 from rps_utils.cohort.manifest import column_shown
-from rps_utils.texts import HIDDEN, NUMBER, is_formula, kind_of, personal_kind, shown, unless_personal
+from rps_utils.texts.cells import NUMBER, is_formula
+from rps_utils.texts.persons import HIDDEN, kind_of, personal_kind, shown, unless_personal
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
@@ -145,7 +146,9 @@ def _checked(mapping: Mapping) -> Mapping:
     for key, allowed in CHOICES.items():
         if getattr(mapping, key) not in allowed:
             given = getattr(mapping, key)
-            given = repr(given) if re.fullmatch("[a-z]{1,12}", given) else _quoted(given)  # a word for a rule, or a slip
+            given = (
+                repr(given) if re.fullmatch("[a-z]{1,12}", given) else _quoted(given)
+            )  # a word for a rule, or a slip
             raise ValueError(f"{_MAPPING}: {key}: {given} given; allowed: {', '.join(filter(None, allowed))}")
     if not all(isinstance(theirs, str) for theirs in mapping.columns.values()):
         raise ValueError(f"{_MAPPING}: columns: names and values expected")

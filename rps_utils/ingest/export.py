@@ -24,7 +24,7 @@ from rps_utils.ingest.quarantine import put_plotly
 from rps_utils.ingest.segmentations import read_documents, references
 from rps_utils.ingest.series import Discovery, Refused, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
-from rps_utils.texts import HIDDEN, shown
+from rps_utils.texts.persons import HIDDEN, shown
 
 NOT_LISTED = "not in the table"
 FACTS = (

@@ -28,7 +28,8 @@ from rps_utils.ingest.segmentations import (
 )
 from rps_utils.ingest.series import Refused, Series, read_ct, series_faults, to_ras, whole_hu, without_value_warnings
 from rps_utils.ingest.task import RECORD_FORMAT, Seen, Task
-from rps_utils.texts import HIDDEN, cause_of
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import HIDDEN
 
 FACT_TAGS = {
     "slice_thickness_mm": "SliceThickness",

@@ -16,7 +16,8 @@ from pydicom import Dataset
 
 from rps_utils.cohort.contract import HASHES, REAL_ID, Fault
 from rps_utils.files import write_csv, write_json
-from rps_utils.texts import HIDDEN, NUMBER, PSEUDONYMS, WORDS, is_pseudonym, safe_cell, words
+from rps_utils.texts.cells import NUMBER, safe_cell
+from rps_utils.texts.persons import HIDDEN, PSEUDONYMS, WORDS, is_pseudonym, words
 
 ANONYMOUS = {"anonymous", "anonymized", "anonymised", "anon", "removed", "deidentified", "unknown", "none", "phantom"}
 PERSONAL = (

@@ -16,7 +16,8 @@ from pydicom.errors import InvalidDicomError
 from rps_utils.cohort.contract import Fault
 from rps_utils.ingest.persons import known_structure
 from rps_utils.ingest.series import Refused, Series
-from rps_utils.texts import cause_of, shown
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import shown
 
 RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels

@@ -25,7 +25,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RTStructureSetSt
 from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.volumes import Volume
 from rps_utils.ingest.persons import NUMERIC, VOCABULARIES, known_value, quiet_libraries
-from rps_utils.texts import cause_of
+from rps_utils.texts.causes import cause_of
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines

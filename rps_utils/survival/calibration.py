@@ -177,7 +177,9 @@ def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline
     time, event = check_follow_up(time, event)
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     observed = _smooth_observed(time, event, lrfs, horizon, None, baseline)[0]
-    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values("predicted", kind="stable", ignore_index=True)
+    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values(
+        "predicted", kind="stable", ignore_index=True
+    )
 
 
 class CalibrationErrors(NamedTuple):

@@ -1,4 +1,4 @@
-"""What may be shown of a text from elsewhere: nothing that points to a person, nothing that a spreadsheet would run."""
+"""What may be shown of a text from elsewhere: nothing that points to a person."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import pairwise
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+from rps_utils.texts.cells import NUMBER, is_formula
+
 LONGEST_SHOWN = 60
 MOST_DIGITS = 6  # in all: a date has eight, a telephone number seven or more
 HIDDEN = "(not shown)"
@@ -194,32 +194,3 @@ def is_pseudonym(text: str, study_id: str = "") -> bool:
 def _may_stand_in_id(letters: str, own: set[str]) -> bool:
     known = letters in PSEUDONYMS or letters in own
     return known or bool(re.fullmatch(r"[a-z]{1,2}|[bcdfghjklmnpqrstvwxz]{3,5}", letters))
-
-
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a control sign, and is no number."""
-    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
-    return len(text) > 1 and text[0] in "=+-@\t\r\n\0＝＋－＠" and not number
-
-
-def safe_cell(text: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula: such text gets an apostrophe in front."""
-    return f"'{text}" if is_formula(text) else text
-
-
-CAUSES = (
-    (r"No such file|does not exist", "there is no such file"),
-    (r"ermission denied", "it may not be read"),
-    (r"truncat|end.of.(the.)?(file|stream)|EOF|too short|not enough|ended before|smaller than|bytes? .*expected"
-     r"|expected .*bytes", "it is cut short"),
-    (r"decod|decompress|plugin|handler|pylibjpeg|gdcm|transfer syntax", "no decoder for its compression, or damaged"),
-    (r"spacing|regular|geometry|volume|orientation|position|slices|frames", "its slices form no regular volume"),
-    (r"file type|gzip|magic|zip file|invalid|Error -\d|CRC|header", "it is damaged or of another kind"),
-)  # fmt: skip
-
-
-def cause_of(error: BaseException) -> str:
-    """Put an error of a library into words of our own: what it quotes from a file stays out of the message."""
-    said = str(error)
-    known = (cause for pattern, cause in CAUSES if re.search(pattern, said, re.IGNORECASE))
-    return f"{next(known, 'it is damaged or of another kind')} ({type(error).__name__})"
