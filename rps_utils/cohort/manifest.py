@@ -161,15 +161,19 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
 
 def column_shown(column: str, header: Sequence[str]) -> str:
     """Return a column's name for a message, or its place in the header where the name may point to a person."""
-    plain = not (is_formula(column) or personal_kind(column) or IDENTIFYING.search(column)) and column.isprintable()
-    return column if plain or shown(column) == column else f"column {list(header).index(column) + 1}"
+    doubtful = personal_kind(column) or IDENTIFYING.search(column) or not column.isprintable()
+    hidden = _is_formula_name(column) or (doubtful and shown(column) != column)
+    return f"column {list(header).index(column) + 1}" if hidden else column
+
+
+def _is_formula_name(column: str) -> bool:
+    return is_formula(column) or is_formula(column.removeprefix(READY_MADE))  # what follows becomes the name of a model
 
 
 def _name_problems(header: list[str]) -> Iterator[Problem]:
     """Refuse names of columns that a spreadsheet would run, or that point to a person."""
     for column in header:
-        name = column.removeprefix(READY_MADE)  # what follows becomes the name of a model
-        if is_formula(column) or is_formula(name):
+        if _is_formula_name(column):
             remedy = "begin the name with a letter"
             yield table_problem(column_shown(column, header), f"a formula {HIDDEN}", "names, no formulas", remedy)
         elif personal_kind(column):

@@ -102,8 +102,8 @@ def score_table() -> dict[str, bytes]:
             "split": split,
             "time_months": 5.5 + i,
             "event": i % 2,
-            "model": m,
-            "kind": k,
+            "model": model,
+            "kind": kind,
             "risk": i,
         }
         for i in range(6)
