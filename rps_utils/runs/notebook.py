@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rps_utils.files import WRITTEN, file_sha256, read_json, write_json
+from rps_utils.files import WRITTEN, file_sha256, read_json, whole_file, write_json
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
 from rps_utils.runs.steps import Step
@@ -23,7 +23,9 @@ from rps_utils.sources import Contents, relative_name
 QUIET_KERNEL = {
     "kernel_name": "python3",
     "progress_bar": False,
-    "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
+    # Jupyter interrupts a kernel before it asks it to end, and a sound one calls that an error: "KeyboardInterrupt
+    # caught in kernel". What a kernel dies of is no log line and is still told.
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
 }
 
 
@@ -94,6 +96,8 @@ def _work(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> 
 def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> Path:
     """Execute a notebook into ``RUN/notebooks``, and return the executed copy.
 
+    The copy appears when the notebook has ended, whole; that of a notebook that failed shows how far it came.
+
     Raises
     ------
     papermill.PapermillExecutionError
@@ -102,9 +106,14 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     import papermill
 
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
-    place = run / "notebooks" / notebook.name
-    place.parent.mkdir(exist_ok=True)
-    papermill.execute_notebook(notebook, place, given, cwd=notebook.parent, **QUIET_KERNEL)
+    place, failure = run / "notebooks" / notebook.name, None
+    with whole_file(place) as partial:
+        try:
+            papermill.execute_notebook(notebook, partial, given, cwd=notebook.parent, **QUIET_KERNEL)
+        except papermill.PapermillExecutionError as error:
+            failure = error
+    if failure:
+        raise failure
     return place
 
 

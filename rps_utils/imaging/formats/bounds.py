@@ -62,5 +62,5 @@ def check_archive(path: str | Path, most: int) -> None:
     with ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > most:
-        value = f"{Path(path).name}: {unpacked / 1e6:.0f} MB once unpacked"
+        value = f"{unpacked / 1e6:.0f} MB once unpacked"
         raise Unfit(value, f"{most / 1e6:.0f} MB at most", "is it the right file?")
