@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rps_utils.cli.options import AT_LEAST_ONE, CORES, Command, Group, cores
-from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
 
 if TYPE_CHECKING:
     from rps_utils.ingest.export import Outcome
@@ -29,7 +29,7 @@ collection = click.argument("collection", metavar="COLLECTION")
 
 
 @click.command("check", cls=Command)
-@click.argument("manifest", type=MANIFEST, metavar="MANIFEST")
+@click.argument("manifest", type=MANIFEST_FILE, metavar="MANIFEST")
 @click.option("--html", type=OUT_FILE, metavar="FILE", help="write the check as a page as well")
 @click.option("--json", "as_json", is_flag=True, help="print problems, counts and images as JSON")
 def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
@@ -83,8 +83,10 @@ def ingest_command(
     with _extra("dicom"):
         from rps_utils.ingest.export import ingest
 
-    options = {"without_quarantined": without_quarantined, "identified": identified_source}
-    return _tell(ingest(source, clinical, out, mapping, cores, **options), out)
+    done = ingest(
+        source, clinical, out, mapping, cores, without_quarantined=without_quarantined, identified=identified_source
+    )
+    return _tell(done, out)
 
 
 @click.group("public", cls=Group)

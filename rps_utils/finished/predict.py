@@ -87,7 +87,8 @@ def new_patients(cells: pd.DataFrame, designs: Sequence[Design]) -> pd.DataFrame
     numbers = [c for c in known if c.startswith(READY_MADE) or any(c in d.medians for d in designs)]
     words = [c for c in known if any(c in d.seen for d in designs)]
     words += [CENTRE] if CENTRE in known and CENTRE not in words else []
-    table = pd.DataFrame({"patient_id": known["patient_id"], "split": "validation"})
+    # A patient may be called NA.
+    table = pd.DataFrame({"patient_id": cells["patient_id"].to_numpy(), "split": "validation"})
     for column in OUTCOME:
         table[column] = known[column].astype(float) if column in known else np.nan
     return by_cause(table.join(known[numbers].astype(float)).join(known[words]))
