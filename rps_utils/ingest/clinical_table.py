@@ -29,7 +29,7 @@ from rps_utils.imaging.formats.bounds import MOST_TABLE, Unfit, check_archive
 from rps_utils.texts.cells import NUMBER, is_formula
 from rps_utils.texts.persons import HIDDEN, kind_of, personal_kind, shown, unless_personal
 
-NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
+_NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
 MASK_FILE, IMAGE_FILE = "mask", "image"
 OLDEST = 90  # ages above 89 identify; they are written as 90
@@ -232,11 +232,11 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
     import openpyxl
 
     try:
-        check_archive(path, MOST_TABLE)
+        check_archive(path, MOST_TABLE, _TABLE)
         # Formulas are read as formulas, not as the value that some program once computed.
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
-    except Unfit as error:
-        raise ValueError(f"{_TABLE}: {error}") from None
+    except Unfit:
+        raise
     except Exception:  # a broken workbook raises anything, and quotes what it holds
         raise ValueError(
             f"{_TABLE}: not readable as an Excel workbook: damaged or of another kind: save it anew"
@@ -295,7 +295,7 @@ def _renamed(raw: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
         if theirs not in raw:
             wanted = _quoted(theirs, (ours,))
             raise ValueError(f"{_TABLE}: no column {wanted} for {shown(ours)}; there are {_columns_shown(raw.columns)}")
-    lacking = [column for column in NEEDED if column not in columns]
+    lacking = [column for column in _NEEDED if column not in columns]
     if lacking:
         raise ValueError(f"{_TABLE}: no column {lacking[0]!r}: name the column that holds it in the mapping (columns:)")
     return pd.DataFrame({ours: raw[theirs] for ours, theirs in columns.items()})

@@ -24,10 +24,10 @@ from rps_utils.ingest.quarantine import draw_positions, draw_slices
 from rps_utils.ingest.segmentations import (
     Segment,
     choose_structures,
+    link_faults,
     link_to,
     plausible_phase,
     read_documents,
-    reference_faults,
     tumour_mask,
     vessel_hu,
 )
@@ -134,7 +134,7 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     documents = [] if task.mask_file else read_documents(task.masks)
     series, documents = _choose_series(task, documents)
     seen.series = series
-    misfits = [fault for _, document in documents for fault in reference_faults(document, series)]
+    misfits = [fault for _, document in documents for fault in link_faults(document, series)]
     _refuse([*series_faults(series.headers), *misfits])
     volume = read_ct(series)
     hu = whole_hu(volume.array)

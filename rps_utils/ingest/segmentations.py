@@ -22,7 +22,6 @@ from rps_utils.ingest.series import Refused, Series
 from rps_utils.texts.causes import cause_of
 from rps_utils.texts.persons import shown
 
-RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
 OFF_SLICE_MM = 0.1
 BACKGROUND = 0  # in a LABELMAP; other kinds count segments from 1
@@ -107,7 +106,7 @@ def _frames(document: Dataset) -> set[str]:
     return {str(e.value) for e in document.iterall() if e.keyword == "FrameOfReferenceUID"}
 
 
-def reference_faults(document: Dataset, ct: Series) -> Iterator[Fault]:
+def link_faults(document: Dataset, ct: Series) -> Iterator[Fault]:
     """Check that mask and CT belong together: patient, frame of reference, and every image referred to is there."""
     if str(document.get("PatientID", "")) != ct.patient:
         yield _mask_fault("PatientID is not that of the CT", "a mask of the same patient", "name the right mask")

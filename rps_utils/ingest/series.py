@@ -46,7 +46,7 @@ ORIENTATION_TOLERANCE = 1e-4  # direction cosines
 TILT_TOLERANCE_DEG = 0.1
 LEAST_SLICES = 8
 SKIPPED_SLICES = 1.5  # slice spacing over slice thickness
-KINDS = {
+_SERIES_KINDS = {
     CTImageStorage: "CT",
     SegmentationStorage: "SEG",
     LABELMAP_SEGMENTATION: "SEG",
@@ -58,7 +58,7 @@ IDENTITY = (
     *("PatientTelephoneNumbers", "PatientMotherBirthName", "AccessionNumber", "PatientIdentityRemoved"),
     "BurnedInAnnotation",
 )
-NEEDED = {
+_NEEDED_TAGS = {
     "ImageOrientationPatient": 6,
     "ImagePositionPatient": 3,
     "PixelSpacing": 2,
@@ -83,7 +83,7 @@ ONE_VALUE = {
 TOLD = frozenset(ONE_VALUE) & {*NUMERIC, *VOCABULARIES}  # of the others, a fault counts the values
 TAGS = (
     *IDENTITY,
-    *NEEDED,
+    *_NEEDED_TAGS,
     *ONE_VALUE,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "ImageType"),
     *("FileSetID", "SliceThickness", "GantryDetectorTilt", "BitsAllocated", "BitsStored", "SamplesPerPixel"),
@@ -196,7 +196,7 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
         if isinstance(header, str) or reason:
             left_aside["" if isinstance(header, str) else str(header.get("PatientID", "")), reason] += 1
             continue
-        key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), KINDS[header.SOPClassUID])
+        key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), _SERIES_KINDS[header.SOPClassUID])
         groups.setdefault(key, []).append((path, header))
     return Discovery([_series(*key, own) for key, own in groups.items()], left_aside, images)
 
@@ -215,10 +215,10 @@ def reason_to_leave_aside(header: Dataset) -> str:
         return "no series UID"
     if kind == EnhancedCTImageStorage:
         return "enhanced multi-frame CT (not supported: export classic CT, one file a slice)"
-    if kind not in KINDS:
+    if kind not in _SERIES_KINDS:
         return f"no CT image ({known_value('Modality', header.get('Modality')) or 'modality unknown'})"
     image_type = [str(value).upper() for value in header.get("ImageType") or []]
-    for word in ("LOCALIZER", "SECONDARY") if KINDS[kind] == "CT" else ():
+    for word in ("LOCALIZER", "SECONDARY") if _SERIES_KINDS[kind] == "CT" else ():
         if word in image_type:
             return f"{word.lower()} image"
     return ""
@@ -252,7 +252,7 @@ def series_faults(headers: Sequence[Dataset]) -> list[Fault]:
 
 
 def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
-    for name, length in NEEDED.items():
+    for name, length in _NEEDED_TAGS.items():
         values = [h.get(name) for h in headers]
         found = [1 if isinstance(v, str | float | int) else len(v) for v in values if v not in (None, "")]
         without = len(headers) - sum(n == length for n in found)
