@@ -97,7 +97,7 @@ CELLS = {
     "id with a space": ("patient_id", "P 3", "letters, digits"),
     "id that climbs": ("patient_id", "../P1", "letters, digits"),
     "id missing": ("patient_id", "", "letters, digits"),
-    "id of 65 characters": ("patient_id", "P" * 65, "1 to 64"),
+    "id of 65 characters": ("patient_id", "P" * 64 + "4", "1 to 64"),
     "time in words": ("time_months", "two years", "finite number"),
     "time with decimal comma": ("time_months", "12,5", "decimal point"),
     "time of zero": ("time_months", "0", "above 0"),
