@@ -19,7 +19,6 @@ import numpy as np
 from joblib import Parallel, delayed
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RTStructureSetStorage, SegmentationStorage
 
 from rps_utils.cohort.contract import Fault
@@ -118,9 +117,12 @@ class Discovery(NamedTuple):
 def read_header(path: Path) -> Dataset | None:
     """Read the tags of `TAGS` from a file; None where it is no DICOM file."""
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError):
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        for _ in header:  # pydicom reads a value when it is asked for, and raises then what is wrong with it
+            pass
+    except Exception:  # a broken file makes pydicom raise anything
         return None
+    return header
 
 
 # Vendors and anonymisers write values longer than the standard allows every day; none of them is voxels or geometry.
