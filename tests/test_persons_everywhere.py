@@ -42,11 +42,17 @@ def is_free(tag):
     return tag.group > 2 and tag not in {Tag(keyword_dict[name]) for name in NEEDED}
 
 
+def tiny_scan(number):
+    """The part of a small scan around its tumour."""
+    box = (slice(4, 24), slice(2, 22), slice(5, 20))
+    return [volume.box(box) for volume in small_scan(number)]
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     for number, kind in enumerate(("seg", "rtstruct"), 1):
-        write_patient(*small_scan(number), f"P{number}", folder, kind)
+        write_patient(*tiny_scan(number), f"P{number}", folder, kind)
     write_csv(clinical_rows().head(2), folder / "clinical.csv")
     return folder
 
@@ -144,7 +150,7 @@ def test_which_names_are_pseudonyms(name, stops, source, tmp_path, capfd):
 
 
 def test_a_name_in_a_single_slice_stops_the_patient(source, tmp_path, capfd):
-    change([sorted((source / "P2" / "CT").iterdir())[17]], lambda header: setattr(header, "PatientName", NAME))
+    change([sorted((source / "P2" / "CT").iterdir())[11]], lambda header: setattr(header, "PatientName", NAME))
     assert ingest(source, tmp_path / "out") == 1
     assert not leaks(capfd, tmp_path / "out")
 
@@ -174,9 +180,9 @@ def test_known_values_are_matched_not_copied(tag, value, told):
 
 @pytest.mark.parametrize("name", [NAME, MIX, "GTV Kowalczyk 19500102", "tumour 1950-01-02", "kowalczyk"])
 @pytest.mark.parametrize("patient", ["P1", "P2"])
-@pytest.mark.parametrize("rule", ["one", "named\nroi: ['*']", "named\nroi: [gtv kowalczyk]"])
+@pytest.mark.parametrize("rule", ["one", "named\nroi: ['*', gtv kowalczyk]"])
 def test_no_name_of_a_structure_leaves_a_trace(name, patient, rule, source, tmp_path, capfd):
-    ct, mask = small_scan(int(patient[1]))
+    ct, mask = tiny_scan(int(patient[1]))
     images = write_ct(ct, patient, source / patient / "CT")
     if patient == "P1":
         write_seg(mask, images, source / patient / "seg.dcm", (name,))

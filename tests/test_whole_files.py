@@ -5,10 +5,14 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from rps_utils.files import remove_partial, whole_file, write_text
+from rps_utils.imaging import crops, patches
+from rps_utils.imaging.volumes import write_volume
 from rps_utils.lab.faults.export import write_small_cohort
+from rps_utils.lab.faults.manifest import small_scan
 from rps_utils.runs.notebook import execute
 
 WRITER = """
@@ -72,6 +76,56 @@ def test_full_disk_is_one_line_and_no_half_file(size, tmp_path):
     assert "Traceback" not in done.stderr
     assert not list(out.rglob(".partial-*"))
     assert not (out / "data_manifest.csv").exists()
+
+
+def pairs(folder, patients=3):
+    """A manifest of small scans."""
+    table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(patients)]})
+    for column, part in (("image", 0), ("mask", 1)):
+        table[column] = [str(folder / f"{i}_{column}.nii.gz") for i in range(patients)]
+        for i in range(patients):
+            write_volume(small_scan(i + 1)[part], table[column][i])
+    return table
+
+
+def stops_at(monkeypatch, module, name, number):
+    """Let the call `number` of a function fail, as a kill would, and count the calls."""
+    made, calls = getattr(module, name), []
+
+    def counted(*given, **named):
+        calls.append(given)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return made(*given, **named)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_crops_go_on_where_they_were_stopped(tmp_path, monkeypatch):
+    table = pairs(tmp_path)
+    whole = crops.prepare_cohort(table, tmp_path, tmp_path / "whole", 4.0, margin_mm=10)
+    calls = stops_at(monkeypatch, crops, "prepare_patient", 3)
+    with pytest.raises(KeyboardInterrupt):
+        crops.prepare_cohort(table, tmp_path, tmp_path / "cut", 4.0, margin_mm=10)
+    again = crops.prepare_cohort(table, tmp_path, tmp_path / "cut", 4.0, margin_mm=10)
+    assert len(calls) == 4
+    pd.testing.assert_frame_equal(again, whole)
+    (tmp_path / "cut" / "P1_ct.nii.gz").write_bytes(b"damaged")
+    crops.prepare_cohort(table, tmp_path, tmp_path / "cut", 4.0, margin_mm=10)
+    crops.prepare_cohort(table, tmp_path, tmp_path / "cut", 5.0, margin_mm=10)
+    assert len(calls) == 8
+
+
+def test_patches_go_on_where_they_were_stopped(tmp_path, monkeypatch):
+    table = pairs(tmp_path)
+    whole = patches.make_patches(table, tmp_path / "whole.npz").read_bytes()
+    calls = stops_at(monkeypatch, patches, "make_patch", 3)
+    with pytest.raises(KeyboardInterrupt):
+        patches.make_patches(table, tmp_path / "cut.npz")
+    assert patches.make_patches(table, tmp_path / "cut.npz").read_bytes() == whole
+    assert len(calls) == 4
+    assert not list(tmp_path.glob(".parts*"))
 
 
 NOTEBOOK = """{"cells": [

@@ -24,7 +24,7 @@ from rps_utils.ingest.persons import Outlet, personal_words, quiet_libraries, wi
 from rps_utils.ingest.quarantine import put_plotly
 from rps_utils.ingest.readers.pairs import Pair, match_files, shown_name
 from rps_utils.ingest.segmentations import read_documents, references
-from rps_utils.ingest.series import Discovery, Refused, Series, find_series, without_value_warnings
+from rps_utils.ingest.series import Discovery, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
 from rps_utils.texts.persons import HIDDEN, shown
 
@@ -207,7 +207,7 @@ def _left_aside(found: Discovery, dicom_id: str) -> str:
 def _named_in(mask: Series) -> set[str]:
     try:
         return {uid for _, document in read_documents([mask]) for uid in references(document)}
-    except Refused:  # told again, with its patient, when that one is converted
+    except Exception:  # a broken file raises anything; told again, with its patient, when that one is converted
         return set()
 
 

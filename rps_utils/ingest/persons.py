@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from pydicom import Dataset
 
 from rps_utils.cohort.contract import HASHES, REAL_ID, Fault
@@ -24,7 +25,7 @@ PERSONAL = (
     *("PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "PatientAddress", "PatientTelephoneNumbers"),
     *("PatientMotherBirthName", "PatientBirthName"),
 )
-PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[1]
 TALKATIVE = ("pydicom", "highdicom", "nibabel", "nibabel.global", "py.warnings")  # loggers that quote what they read
 
 
@@ -228,6 +229,8 @@ def without_content(out: Path) -> Iterator[None]:
         if own:
             raise
         raise type(error)(error.errno, f"a file of the source: {error.strerror}") from None
+    except (MemoryError, ModuleNotFoundError, BrokenProcessPool):  # they speak of the machine
+        raise
     except Exception as error:
         if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and _is_ours(error):
             raise type(error)(*error.args) from None
@@ -238,4 +241,4 @@ def _is_ours(error: Exception) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE)

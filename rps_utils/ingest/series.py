@@ -148,13 +148,16 @@ class Discovery(NamedTuple):
 def read_header(path: Path) -> Dataset | str:
     """Read the tags of `TAGS` from a file, or say what it is that is no DICOM file."""
     try:
-        return read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        for _ in header:  # pydicom reads a value when it is asked for, and raises then what is wrong with it
+            pass
     except InvalidDicomError:
         return kind_of_other_file(path)
     except Unfit as error:
         return error.value
     except Exception:  # a file that only begins as DICOM does makes pydicom raise anything
         return "DICOM file that cannot be read (copy it again)"
+    return header
 
 
 # Vendors and anonymisers write values longer than the standard allows every day; none of them is voxels or geometry.

@@ -177,7 +177,17 @@ def _place_and_cause(error: Exception) -> str:
 
     if isinstance(error, PapermillExecutionError):
         return f" in cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
+    if "Kernel died before" in str(error):
+        return f": the kernel of the notebook does not start: {_why_no_kernel()}"
     return f": {_one_line(f'{type(error).__name__}: {error}')}"
+
+
+def _why_no_kernel() -> str:
+    """Ask the kernel's program for its version: what keeps it from starting keeps it from answering, and is told."""
+    asked = [sys.executable, "-m", "ipykernel_launcher", "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    said = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    return _one_line(said) or "it ended without a word; install this repository again, with make install"
 
 
 def _one_line(text: str) -> str:

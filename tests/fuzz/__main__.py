@@ -21,7 +21,13 @@ def fuzz(name: str, number: int, tried: Counter) -> None:
     last = b""
 
     @seed(number)
-    @settings(max_examples=ROUND, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=ROUND,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(changes=damage)
     def run(changes):
         nonlocal last
