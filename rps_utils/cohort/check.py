@@ -21,6 +21,7 @@ from rps_utils.cohort.contract import (
     Problem,
     data_kind,
     plain_text,
+    shown_id,
 )
 from rps_utils.cohort.manifest import inspect_manifest
 from rps_utils.files import write_text
@@ -89,7 +90,7 @@ def check(path: str | Path, n_jobs: int = 1) -> Check:
     cells, problems, notices, facts = inspect_manifest(path, n_jobs=n_jobs)
     rows = [facts.get(line, {}) for line in cells.index]
     images = pd.DataFrame(rows, columns=list(IMAGE_FACTS[1:]), index=cells.index)
-    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
+    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)).map(shown_id))
     return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, notices, images)
 
 

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rps_utils.files import FLAGS, MISSING, NUMBER, TEXT
+from rps_utils.files import FLAGS, MISSING, TEXT
+from rps_utils.texts.cells import DECIMAL_COMMA, NUMBER
+from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
@@ -33,10 +35,10 @@ STUDY_MODELS = ("DL", "Rad", "Clinical", "DLCM", "RSCM", "Volume")  # what a com
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
 COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
 POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII)  # 1.234,5
+REAL_ID = re.compile(r"\d{6,}|.*(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01]).*|\d{3}-\d{2}-\d{4}", re.ASCII)
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
@@ -141,10 +143,10 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
 
 
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
-    number = NUMBER.fullmatch(text) or comma_remedy(text)
-    return len(text) > 1 and text[0] in "=+-@\t\r" and not number
+def shown_id(text: str) -> str:
+    """Return a patient's id for a message, unless it may be a real one or, having no digit, a name."""
+    named = (len(text) > 3 and not re.search(r"\d", text)) or (re.search(r"[\s^,]", text) and personal_kind(text))
+    return f"id {HIDDEN}" if named or REAL_ID.fullmatch(text) or DATE.search(text) else text
 
 
 def comma_remedy(text: str) -> str:

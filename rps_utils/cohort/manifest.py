@@ -38,14 +38,16 @@ from rps_utils.cohort.contract import (
     clinical_columns,
     comma_remedy,
     format_problems,
-    is_formula,
     is_missing,
     problem_line,
+    shown_id,
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
-from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
+from rps_utils.files import MISSING, TableError, are_codes, read_lines, typed_column
 from rps_utils.scores import LONGEST_MEDIAN, alike
+from rps_utils.texts.cells import NUMBER, is_formula
+from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -138,21 +140,51 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
     for column in REQUIRED:
         if column not in header and not (outcome_free and column in OUTCOME):
             yield table_problem(column, "no such column", f"the columns {', '.join(REQUIRED)}", "add it to the header")
+    yield from _name_problems(header)
     for column in sorted({c for c in header if header.count(c) > 1}):
-        yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
+        yield table_problem(
+            column_shown(column, header) or "(no name)",
+            "used twice",
+            "names that differ",
+            "rename or remove one of them",
+        )
     if "" in header and header.count("") == 1:
         yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
     for column in header:
         if column in RESERVED or column.startswith("lrfs_"):
             why = RESERVED.get(column, "such columns hold predicted LRFS")
             yield table_problem(column, "reserved name", "any other name", f"rename the column: {why}")
-        if is_formula(column):
-            remedy = "rename it: a spreadsheet would run it"
-            yield table_problem(column, "a formula as a name", "a name that does not begin with = + - @", remedy)
     yield from _comparator_problems(header)
     for column in header:
         if IDENTIFYING.search(column):
-            yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
+            yield table_problem(
+                column_shown(column, header),
+                "identifies a person",
+                "pseudonyms only",
+                "remove the column from the file",
+            )
+
+
+def column_shown(column: str, header: Sequence[str]) -> str:
+    """Return a column's name for a message, or its place in the header where the name may point to a person."""
+    doubtful = personal_kind(column) or IDENTIFYING.search(column) or not column.isprintable()
+    hidden = _is_formula_name(column) or (doubtful and shown(column) != column)
+    return f"column {list(header).index(column) + 1}" if hidden else column
+
+
+def _is_formula_name(column: str) -> bool:
+    return is_formula(column) or is_formula(column.removeprefix(READY_MADE))  # what follows becomes the name of a model
+
+
+def _name_problems(header: list[str]) -> Iterator[Problem]:
+    """Refuse names of columns that a spreadsheet would run, or that point to a person."""
+    for column in header:
+        if _is_formula_name(column):
+            remedy = "begin the name with a letter"
+            yield table_problem(column_shown(column, header), f"a formula {HIDDEN}", "names, no formulas", remedy)
+        elif personal_kind(column):
+            value = f"{personal_kind(column)} {HIDDEN}"
+            yield table_problem(column_shown(column, header), value, "names of what is measured", "rename the column")
 
 
 def _comparator_problems(header: list[str]) -> Iterator[Problem]:
@@ -172,7 +204,9 @@ def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Proble
     for line, row in lines.items():
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
-            yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
+            yield Problem(
+                line, shown_id(row[0].strip()), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy
+            )
 
 
 def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
@@ -228,7 +262,7 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
     for line, text in cells[column].items():
         wrong = fault(text)
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
 
 
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
@@ -237,17 +271,19 @@ def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
     firsts = {patient: line for line, patient in reversed(list(ids.items()))}
     for line in ids.index[ids.duplicated() & (ids != "")]:
         first = firsts[ids[line]]
-        value = f"{ids[line]} again, first in line {first}"
+        value = f"{shown_id(ids[line])} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
-            value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
-        yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+            there, here = (unless_personal(cells.loc[n, "split"]) for n in (first, line))
+            value += f", there {there}, here {here}"
+        allowed, remedy = "one row a patient, in one split", "remove one of the rows"
+        yield Problem(line, shown_id(ids[line]), "patient_id", value, allowed, remedy)
     spelt: dict[str, tuple[int, str]] = {}
     for line, text in ids.items():
         first, as_first = spelt.setdefault(text.casefold(), (line, text))
         if as_first != text:
-            value = f"{text} differs from {as_first} of line {first} in capitals only"
+            value = f"{shown_id(text)} differs from {shown_id(as_first)} of line {first} in capitals only"
             remedy = "rename one: some file systems would put both into one file"
-            yield Problem(line, text, "patient_id", value, "names that differ in more than capitals", remedy)
+            yield Problem(line, shown_id(text), "patient_id", value, "names that differ in more than capitals", remedy)
 
 
 def _distinct_problems(cells: pd.DataFrame) -> Iterator[Problem]:
@@ -325,8 +361,11 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         return
     for line in given.index[given.map(is_formula)]:
         remedy = "write the value itself, without = + - @ in front"
-        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
+        yield Problem(
+            line, shown_id(cells.loc[line, "patient_id"]), column, f"a formula {HIDDEN}", "a value, no formula", remedy
+        )
     given = given[~given.map(is_formula)]
+    yield from _personal_problems(cells, column, given, learn)
     numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
     if numeric.mean() <= 0.5 or are_codes(list(given)):
         return
@@ -335,7 +374,18 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         if text in MISSING_CODES:
             wrong = "a value, or an empty cell where it is missing", "empty the cell"
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
+
+
+def _personal_problems(cells: pd.DataFrame, column: str, given: pd.Series, learn: bool) -> Iterator[Problem]:
+    """Refuse dates, addresses, long numbers and, where no other patient has the same text, what looks like a name."""
+    alone = ~given.duplicated(keep=False) & learn
+    for line, text in given.items():
+        kind = personal_kind(text)
+        if kind and (kind != "a name" or alone[line]):
+            allowed, remedy = "nothing that points to a person", "write an age, months or a code in small letters"
+            patient = shown_id(cells.loc[line, "patient_id"])
+            yield Problem(line, patient, column, f"{kind} {HIDDEN}", allowed, remedy)
 
 
 def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
@@ -374,16 +424,18 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
         yield table_problem(column, "no such column", "the column of split_by", "add it, or set split_by to nothing")
         return
     missing = cells.index[is_missing(cells[column])]
-    yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)
+    yield from (
+        Problem(n, shown_id(cells.loc[n, "patient_id"]), column, "empty", "a value", "fill it in") for n in missing
+    )
     training = cells[cells["split"] == "training"] if "split" in cells else cells
     groups = training[~is_missing(training[column])].groupby(column)["event"]
     if len(groups) < LEAST_GROUPS:
-        value = f"{len(groups)} groups in training ({', '.join(groups.groups)})"
+        value = f"{len(groups)} groups in training ({', '.join(map(unless_personal, groups.groups))})"
         yield table_problem(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
     for name, event in groups:
         events = int((event.astype(float) == 1).sum())
         if len(event) < 3 or not events:
-            value = f"{name}: {len(event)} patients, {events} events in training"
+            value = f"{unless_personal(name)}: {len(event)} patients, {events} events in training"
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 

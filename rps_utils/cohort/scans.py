@@ -27,12 +27,15 @@ from rps_utils.cohort.contract import (
     Fault,
     Problem,
     is_missing,
+    shown_id,
 )
 from rps_utils.cohort.duplicates import same_patient_problems, view_of
 from rps_utils.files import MISSING, file_sha256
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image, split_segment
 from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import unless_personal
 
 END_OF = {
     "L": ("right", "left"),
@@ -82,15 +85,15 @@ def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Pa
     seen: dict[Path, tuple[int, str]] = {}
     for column in (c for c in FILES if c in cells):
         for line, text in given_files(cells, column)[column].items():
-            patient = cells.loc[line, "patient_id"]
+            patient = shown_id(cells.loc[line, "patient_id"])
             wrong = path_fault(text, root)
             if wrong:
-                problems.append(Problem(line, patient, column, text, *wrong))
+                problems.append(Problem(line, patient, column, unless_personal(text), *wrong))
                 continue
             paths[line][column] = root / text
             first = seen.setdefault((root / text).resolve(), (line, column))
             if first != (line, column):
-                value = f"{text}, also {first[1]} of line {first[0]}"
+                value = f"{unless_personal(text)}, also {first[1]} of line {first[0]}"
                 problems.append(Problem(line, patient, column, value, "a file of its own", "correct one of the paths"))
     return paths, problems
 
@@ -112,7 +115,8 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
     except Unfit as error:
         return None, [Fault(column, error.value, error.allowed, error.remedy)]
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
-        return None, [Fault(column, f"unreadable: {error}", "an image", "convert or copy the file again")]
+        value = f"unreadable: {cause_of(error)}"
+        return None, [Fault(column, value, "an image", "convert or copy the file again")]
     if len(shape) != 3:
         size = " x ".join(map(str, shape))
         return None, [Fault(column, f"{len(shape)}-D ({size})", "a 3-D volume", "export one volume a file")]
@@ -343,7 +347,7 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
         try:
             voxels[column] = read_voxels(image)
         except Exception as error:  # truncated or corrupt streams raise OSError, EOFError, zlib.error, ...
-            faults.append(Fault(column, f"unreadable: {error}", "all voxels", "copy the file again"))
+            faults.append(Fault(column, f"unreadable: {cause_of(error)}", "all voxels", "copy the file again"))
     ct, labels, reference = (voxels.get(column) for column in FILES)
     affine = next((image.affine for image in images.values()), np.eye(4))
     faults += voxel_faults(ct, labels, affine, reference)
@@ -426,7 +430,7 @@ def check_images(
     views = {line: check.view for line, check in checks.items()}
     digests = {line: check.digest for line, check in checks.items()}
     doubles = same_patient_problems(cells, views, digests, learn=learn) if checks else ()
-    return Scans([*(Problem(line, patients[line], *fault) for line, fault in found), *doubles], facts)
+    return Scans([*(Problem(line, shown_id(patients[line]), *fault) for line, fault in found), *doubles], facts)
 
 
 def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> dict[int, RowCheck]:
@@ -446,5 +450,5 @@ def _copies(
     for line, check in checks.items():
         first = seen.setdefault(check.digest, line)
         if check.digest and first != line and sound[first]["image"].resolve() != sound[line]["image"].resolve():
-            value = f"same voxels as line {first} ({cells.loc[first, 'patient_id']})"
+            value = f"same voxels as line {first} ({shown_id(cells.loc[first, 'patient_id'])})"
             yield line, Fault("image", value, "a scan of its own", "one patient under two ids? correct it")

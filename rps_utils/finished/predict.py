@@ -33,7 +33,7 @@ from rps_utils.cohort.duplicates import CUBES, near_equal_pairs, patch_views, to
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.training import one_thread, predict_risk
-from rps_utils.files import NUMBER, write_csv
+from rps_utils.files import write_csv
 from rps_utils.finished.models import FrozenRun, digest, load_run, read_networks
 from rps_utils.imaging import likeness
 from rps_utils.imaging.crops import prepare_cohort
@@ -46,6 +46,7 @@ from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
+from rps_utils.texts.cells import NUMBER
 
 
 def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:

@@ -18,6 +18,7 @@ Channels
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from joblib import delayed
 from scipy import ndimage
 
 from rps_utils.files import parse_json, reading, whole_file
+from rps_utils.imaging.crops import PARTS, made_from
 from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.progress import in_parallel
@@ -306,13 +308,22 @@ def make_patches(
         Processes; a patient takes about 0.1 s once the files are read.
     """
     settings = settings or PatchSettings()
-    jobs = (delayed(_read_and_cut)(row.image, row.mask, settings) for row in images.itertuples())
+    parts = Path(path).with_name(f"{PARTS}-{Path(path).stem}")  # what is left of a call that was stopped
+    jobs = (delayed(_cut_once)(row.image, row.mask, settings, parts) for row in images.itertuples())
     patches = list(in_parallel(jobs, n_jobs, "patches cut"))
-    return write_patches(images["patient_id"], np.stack(patches), settings, path)
+    written = write_patches(images["patient_id"], np.stack(patches), settings, path)
+    shutil.rmtree(parts, ignore_errors=True)
+    return written
 
 
-def _read_and_cut(image: str | Path, mask: str | Path, settings: PatchSettings) -> np.ndarray:
-    return make_patch(*load_pair(image, mask), settings)
+def _cut_once(image: str | Path, mask: str | Path, settings: PatchSettings, parts: Path) -> np.ndarray:
+    part = parts / f"{made_from([image, mask], settings)}.npy"
+    if part.is_file():
+        return np.load(part, allow_pickle=False)
+    patch = make_patch(*load_pair(image, mask), settings)
+    with whole_file(part) as partial:
+        np.save(partial, patch)
+    return patch
 
 
 def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: PatchSettings, path: str | Path) -> Path:

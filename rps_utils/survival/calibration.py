@@ -177,7 +177,9 @@ def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline
     time, event = check_follow_up(time, event)
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     observed = _smooth_observed(time, event, lrfs, horizon, None, baseline)[0]
-    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values("predicted", ignore_index=True)
+    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values(
+        "predicted", kind="stable", ignore_index=True
+    )
 
 
 class CalibrationErrors(NamedTuple):
@@ -260,7 +262,7 @@ def calibration_band(
     low, high = np.quantile(curves, tails, axis=0) if len(curves) else np.full((2, len(time)), np.nan)
     observed = _smooth_observed(time, event, lrfs, horizon, None, "efron")[0]
     table = pd.DataFrame({"predicted": 1 - lrfs, "observed": observed, "ci_low": low, "ci_high": high})
-    return table.sort_values("predicted", ignore_index=True)
+    return table.sort_values("predicted", kind="stable", ignore_index=True)
 
 
 def observed_expected_overall(event: Any, lrfs_at_own_time: Any, *, level: float = 0.95) -> Estimate:

@@ -286,7 +286,7 @@ def logrank_table(time: Any, event: Any, group: Any) -> pd.DataFrame:
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p)
+    order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(stepped, 1)[np.argsort(order)]
 
