@@ -59,10 +59,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def _note(path: Path) -> None:
-    """Enter a finished file in the list that the environment names, if it names one."""
+    """Enter a finished file, as seen from the list's folder, in the list that the environment names if it names one."""
     if WRITTEN in os.environ:
+        name = os.path.relpath(path.resolve(), Path(os.environ[WRITTEN]).parent.resolve())
         with open(os.environ[WRITTEN], "a", encoding="utf-8") as written:
-            written.write(f"{path.resolve()}\n")
+            written.write(f"{name}\n")
 
 
 def write_text(text: str, path: str | Path) -> Path:

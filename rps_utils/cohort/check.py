@@ -12,7 +12,6 @@ from rps_utils.cohort.contract import (
     HIGHEST_HU,
     LONGEST_FOLLOW_UP,
     LOWEST_HU_BELOW,
-    MOST_VOXELS,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
     SPLITS,
@@ -24,6 +23,7 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.cohort.manifest import inspect_manifest
 from rps_utils.files import write_text
+from rps_utils.imaging.formats.bounds import MOST_VOXELS
 
 LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",

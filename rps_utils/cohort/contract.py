@@ -39,7 +39,6 @@ POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
-MOST_VOXELS = 300_000_000  # 512 x 512 x 1,144
 SPACING_MM = (0.2, 12.0)
 AFFINE_TOLERANCE = 1e-3
 LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ from rps_utils.cohort.contract import (
     HASHES,
     HIGHEST_HU,
     LOWEST_HU_BELOW,
-    MOST_VOXELS,
     OPTIONAL_FILES,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
@@ -29,7 +29,18 @@ from rps_utils.cohort.contract import (
     is_missing,
 )
 from rps_utils.files import MISSING, file_sha256
-from rps_utils.imaging.volumes import load_nifti
+from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
+from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image, split_segment
+from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
+
+END_OF = {
+    "L": ("right", "left"),
+    "R": ("left", "right"),
+    "A": ("back", "front"),
+    "P": ("front", "back"),
+    "S": ("foot", "head"),
+    "I": ("head", "foot"),
+}
 
 
 def given_files(cells: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -42,7 +53,7 @@ def path_fault(text: str, root: Path) -> tuple[str, str] | None:
     """Say why a cell is no safe path to an image below `root` (the manifest's folder), or None.
 
     Refused are absolute paths, ``..``, links that lead out, backslashes, drive letters, addresses, ``~``, control
-    characters, and extensions other than ``.nii`` and ``.nii.gz`` (some formats can point to further files).
+    characters, and extensions other than those of `formats.images`. ``file.seg.nrrd#name`` names a segment.
     """
     if text.lower() in MISSING:
         return "a path in every row", "fill in the path or remove the patient"
@@ -53,11 +64,12 @@ def path_fault(text: str, root: Path) -> tuple[str, str] | None:
         )
     if text.startswith("/") or ".." in text.split("/"):
         return "a path below the manifest's folder", "move the file there and write its relative path"
-    if not text.endswith((".nii", ".nii.gz")):
-        return "a file .nii or .nii.gz", "convert the image to NIfTI"
-    if not (root / text).resolve().is_relative_to(root.resolve()):
+    file = root / split_segment(text)[0]
+    if not file.name.lower().endswith(SUFFIXES):
+        return f"a file {', '.join(SUFFIXES)}", "convert the image to NIfTI"
+    if not file.resolve().is_relative_to(root.resolve()):
         return "a path below the manifest's folder", "the link leads out of it: copy the file, or move the manifest"
-    if not (root / text).is_file():
+    if not file.is_file():
         return "a file that exists", "correct the path (capitals count), or copy the file there"
     return None
 
@@ -93,18 +105,23 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
     faults : list of Fault
     """
     try:
-        image = load_nifti(path)
+        image = open_image(path)
         shape, spacing = image.shape, image.header.get_zooms()[:3]
         kind = image.get_data_dtype().kind
+    except Unfit as error:
+        return None, [Fault(column, error.value, error.allowed, error.remedy)]
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
-        return None, [Fault(column, f"unreadable: {error}", "a NIfTI image", "convert or copy the file again")]
+        return None, [Fault(column, f"unreadable: {error}", "an image", "convert or copy the file again")]
     if len(shape) != 3:
         size = " x ".join(map(str, shape))
         return None, [Fault(column, f"{len(shape)}-D ({size})", "a 3-D volume", "export one volume a file")]
-    if np.prod(shape, dtype=float) > MOST_VOXELS or min(shape) < 2 or kind not in "iuf":
+    if min(shape) < 2 or kind not in "iuf":
         value = f"{' x '.join(map(str, shape))} voxels of type {image.get_data_dtype()}"
-        allowed = f"2 voxels an axis, {MOST_VOXELS:.0e} at most, of numbers"
-        return None, [Fault(column, value, allowed, "crop or resample the image, export grey values")]
+        return None, [Fault(column, value, "2 voxels an axis or more, of numbers", "export grey values, all slices")]
+    try:
+        check_voxels(image, path, MOST_VOXELS)
+    except Unfit as error:
+        return None, [Fault(column, error.value, error.allowed, error.remedy)]
     nowhere = _affine_faults(image, column)
     return (None, nowhere) if nowhere else (image, list(_geometry_faults(image, column, spacing)))
 
@@ -132,16 +149,24 @@ def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, 
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=AFFINE_TOLERANCE):
         gap = np.abs(sform - qform).max()
         yield Fault(column, f"sform and qform differ by {gap:.3g}", "equal within 0.001", "convert again from DICOM")
-    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing) or image.header.get_xyzt_units()[0] in (
-        "meter",
-        "micron",
-    ):
-        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} {image.header.get_xyzt_units()[0]}"
-        yield Fault(column, value, f"{SPACING_MM[0]} to {SPACING_MM[1]} mm", "convert again from DICOM")
     axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=AFFINE_TOLERANCE):
         remedy = "resample to an upright grid; a tilted gantry is corrected on conversion"
         yield Fault(column, "axes are not at right angles", "an upright grid", remedy)
+    unit = image.header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} {unit}"
+        yield Fault(column, value, "mm", "convert again from DICOM")
+        return
+    yield from spacing_faults(spacing, column)
+
+
+def spacing_faults(spacing: Iterable[float], column: str) -> Iterator[Fault]:
+    """Check the voxel size (mm)."""
+    sizes = [float(s) for s in spacing]
+    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in sizes):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in sizes)} mm"
+        yield Fault(column, value, f"{SPACING_MM[0]} to {SPACING_MM[1]} mm", "convert again from DICOM")
 
 
 def grid_faults(ct: nib.Nifti1Image, mask: nib.Nifti1Image, column: str = "mask") -> list[Fault]:
@@ -172,18 +197,23 @@ def ct_faults(hu: np.ndarray) -> Iterator[Fault]:
 def mask_faults(labels: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
     """Check a mask: 0 and 1 only, not empty, of some size, and whole: inside the scan on all sides."""
     plain = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() <= 1
-    other: list[float] = [] if plain else np.unique(labels[~((labels == 0) | (labels == 1))]).tolist()
+    other = [] if plain else _other_labels(labels)
     if other:
         yield _label_fault(other)
-    inside = labels != 0
+    inside = tumour_voxels(labels)
     if not inside.any():
         yield Fault("mask", "no voxel labelled", "a tumour", "draw it, or name the right file")
         return
-    tumour_ml = inside.sum() * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    tumour_ml = np.count_nonzero(inside) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     if tumour_ml < SMALLEST_TUMOUR_ML:
         value = f"{tumour_ml:.2g} ml"
         yield Fault("mask", value, f"{SMALLEST_TUMOUR_ML:g} ml or more", "check the mask; too small for texture")
-    yield from _border_faults(inside, affine)
+    yield from _extent_faults(inside, affine)
+
+
+def _other_labels(labels: np.ndarray) -> list[float]:
+    allowed = (labels == 0) | (labels == 1)
+    return np.unique(labels.T[~allowed.T]).tolist()
 
 
 def _label_fault(other: list[float]) -> Fault:
@@ -194,24 +224,37 @@ def _label_fault(other: list[float]) -> Fault:
     return Fault("mask", f"labels {shown}", "exactly 0 (background) and 1 (tumour)", remedy)
 
 
-def _border_faults(inside: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
-    """Refuse a tumour that reaches the end of the scan: nobody knows how far it goes on."""
-    # Each axis runs toward the place that its code names: R, A (front), S (head), or their opposites.
-    names = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "foot"}
-    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
-    codes = nib.aff2axcodes(affine)
-    ends = [
-        names[code if end else opposite[code]]
-        for axis, code in enumerate(codes)
-        for end in (0, -1)
-        if inside.take(end, axis=axis).any()
-    ]
+def _extent_faults(inside: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
+    """Refuse a tumour that reaches the end of the scan, or that lacks slices: nobody knows how it goes on."""
+    axes = nib.aff2axcodes(affine)
+    box = tight_box(Volume(inside, affine))
+    touched = [(part.start == 0, part.stop == n) for part, n in zip(box, inside.shape, strict=True)]
+    ends = [END_OF[axis][high] for axis, pair in zip(axes, touched, strict=True) for high in (0, 1) if pair[high]]
     if len(ends) == 6:
         remedy = "is it inverted? give the whole scan"
         yield Fault("mask", "touches every border", "background around the tumour", remedy)
     elif ends:
         value = f"tumour reaches the {', '.join(sorted(ends))} end of the scan"
         yield Fault("mask", value, "the whole tumour inside the scan", "take a scan that covers it")
+    along = next((i for i, axis in enumerate(axes) if axis in ("S", "I")), 2)
+    yield from _gap_faults(np.moveaxis(inside[box], along, 0), box[along].start, affine[:3, along], affine[2, 3])
+
+
+def _gap_faults(slices: np.ndarray, first: int, step: np.ndarray, start: float) -> Iterator[Fault]:
+    """Name empty slices inside a tumour; tumours that lie apart have unlike outlines on both sides of the gap."""
+    areas = slices.sum(axis=(1, 2))
+    drawn = np.flatnonzero(areas).tolist()
+    empty = [k for low, high in pairwise(drawn) if _is_one(slices, areas, low, high) for k in range(low + 1, high)]
+    if empty:
+        places = ", ".join(f"{start + (first + k) * step[2]:g}" for k in empty[:3]) + ", ..." * (len(empty) > 3)
+        value = f"{len(empty)} empty slice{'s' * (len(empty) > 1)} inside the tumour, at {places} mm"
+        yield Fault("mask", value, "the tumour on every slice that it crosses", "draw or interpolate the mask there")
+
+
+def _is_one(slices: np.ndarray, areas: np.ndarray, low: int, high: int) -> bool:
+    shared = 2 * np.count_nonzero(slices[low] & slices[high])
+    needed = min(areas[low], areas[high]) if high - low == 2 else max(areas[low], areas[high])
+    return high - low > 1 and bool(shared >= needed)
 
 
 def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
@@ -225,7 +268,8 @@ def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
 
 def tumour_faults(hu: np.ndarray, labels: np.ndarray) -> Iterator[Fault]:
     """Check that the mask lies on tissue: a mask flipped or shifted against its CT often lies on air."""
-    median = float(np.median(hu[labels != 0]))
+    box = tight_box(Volume(tumour_voxels(labels), np.eye(4)))
+    median = float(np.median(hu[box][tumour_voxels(labels[box])]))
     if not TUMOUR_HU[0] <= median <= TUMOUR_HU[1]:
         allowed = f"soft tissue or fat, {TUMOUR_HU[0]:g} to {TUMOUR_HU[1]:g} HU"
         yield Fault("mask", f"median {median:.0f} HU inside", allowed, "is the mask flipped or of another scan?")
@@ -289,9 +333,9 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     faults = [
         Fault(f"{column}_sha256", hashes[column], "the file's SHA-256", "the file has changed: restore or re-hash it")
         for column in paths
-        if column in hashes and file_sha256(paths[column]) != hashes[column]
+        if column in hashes and file_sha256(split_segment(paths[column])[0]) != hashes[column]
     ]
-    images = {column: load_nifti(path) for column, path in paths.items()}
+    images = {column: open_image(path) for column, path in paths.items()}
     voxels: dict[str, np.ndarray] = {}
     for column, image in images.items():
         try:
@@ -320,13 +364,13 @@ def _ct_facts(images: dict[str, nib.Nifti1Image], ct: np.ndarray | None) -> dict
 def _mask_facts(labels: np.ndarray | None, affine: np.ndarray, ct: np.ndarray | None) -> dict[str, Any]:
     if labels is None:
         return {}
-    found, inside = np.unique(labels), labels != 0
+    found, inside = np.unique(np.concatenate([np.unique(part) for part in labels.T])), tumour_voxels(labels)
     facts: dict[str, Any] = {
         "labels": ", ".join(f"{label:g}" for label in found[:5]) + ", ..." * (len(found) > 5),
         "tumour_ml": round(float(inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000), 1),
     }
     if ct is not None and ct.shape == labels.shape and inside.any():
-        facts["tumour_median_hu"] = _whole([np.median(ct[inside])])[0]
+        facts["tumour_median_hu"] = _whole([np.median(ct.T[inside.T])])[0]
     return facts
 
 

@@ -7,7 +7,7 @@ import pytest
 from rps_utils.cohort.allowed import ALLOWED, value_fault, value_faults
 from rps_utils.cohort.splits import draw_folds
 from rps_utils.runs.parameters import UsageError, choose_parameters, default_parameters
-from rps_utils.runs.steps import read_steps
+from rps_utils.steps import read_steps
 
 REFUSED = {
     "folds": [0, 1, 2, -5, 51, 5.0, True, "5", math.nan],

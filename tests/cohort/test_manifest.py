@@ -122,7 +122,7 @@ CELLS = {
     "backslash": ("image", "images\\ct.nii.gz", "forward slashes"),
     "drive letter": ("image", "C:/ct.nii.gz", "forward slashes"),
     "home": ("image", "~/ct.nii.gz", "forward slashes"),
-    "format that can point elsewhere": ("image", "p1.mhd", "nii.gz"),
+    "format that can point elsewhere": ("image", "p1.nhdr", "nii.gz"),
     "file that is not there": ("image", "p99_ct.nii.gz", "file that exists"),
     "mask missing": ("mask", "", "every row"),
 }
