@@ -234,7 +234,7 @@ def _extent_faults(inside: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
         remedy = "is it inverted? give the whole scan"
         yield Fault("mask", "touches every border", "background around the tumour", remedy)
     elif ends:
-        value = f"tumour reaches the {', '.join(sorted(ends))} end of the scan"
+        value = f"the tumour is cut off at the border of the scan ({', '.join(ends)} end)"
         yield Fault("mask", value, "the whole tumour inside the scan", "take a scan that covers it")
     along = next((i for i, axis in enumerate(axes) if axis in ("S", "I")), 2)
     yield from _gap_faults(np.moveaxis(inside[box], along, 0), box[along].start, affine[:3, along], affine[2, 3])
@@ -308,7 +308,7 @@ def read_voxels(image: nib.Nifti1Image) -> np.ndarray:
 
     Double precision would take 1.3 GB for a CT of 512 x 512 x 600, for digits that no scanner gives.
     """
-    scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     return np.asarray(image.dataobj, np.float32 if scaled else None)
 
 

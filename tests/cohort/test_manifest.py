@@ -457,7 +457,7 @@ def out_of_the_side(folder):
 
 
 def nearly_one(folder):
-    save_mask(folder, scan()[1] * 1.001)
+    save_mask(folder, scan()[1] * 1.00001)
 
 
 def no_number_in_the_affine(folder):
@@ -479,10 +479,10 @@ def flat_affine(folder):
 
 
 IMAGES = {
-    down_to_the_foot_end: ("mask", "tumour reaches the foot end of the scan"),
-    stored_from_head_to_foot: ("mask", "tumour reaches the foot end of the scan"),
-    out_of_the_side: ("mask", "tumour reaches the right end of the scan"),
-    nearly_one: ("mask", "labels 1.001"),
+    down_to_the_foot_end: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    stored_from_head_to_foot: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    out_of_the_side: ("mask", "the tumour is cut off at the border of the scan (right end)"),
+    nearly_one: ("mask", "labels 1.00001"),
     no_number_in_the_affine: ("image", "not finite"),
     no_number_in_the_quaternion: ("image", "not finite"),
     flat_affine: ("image", "affine without volume"),
