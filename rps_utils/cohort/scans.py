@@ -308,7 +308,7 @@ def read_voxels(image: nib.Nifti1Image) -> np.ndarray:
 
     Double precision would take 1.3 GB for a CT of 512 x 512 x 600, for digits that no scanner gives.
     """
-    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
     return np.asarray(image.dataobj, np.float32 if scaled else None)
 
 
