@@ -76,7 +76,7 @@ def _of_lrfs(metric: Metric, part: Slice, landmark: float, counts: np.ndarray) -
 def _integrated_rows(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> list[dict]:
     grid = usable_landmarks(part, landmarks)
     if len(grid) < 2:
-        why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches")
+        why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches{part.why_no_lrfs}")
         return [metric_row(part, name, max(landmarks), why) for name in ("ibs", "ibs_km", "integrated_ipa")]
     matrix = np.column_stack([part.lrfs(t) for t in grid])
     note = "over " + ", ".join(f"{t:g}" for t in grid)

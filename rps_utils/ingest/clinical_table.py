@@ -25,12 +25,13 @@ from rps_utils.cohort.contract import (
     shown_id,
 )
 from rps_utils.cohort.manifest import column_shown
+from rps_utils.imaging.formats.bounds import MOST_TABLE, Unfit, check_archive
 from rps_utils.texts.cells import NUMBER, is_formula
 from rps_utils.texts.persons import HIDDEN, kind_of, personal_kind, shown, unless_personal
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
-MASK_FILE = "mask"
+MASK_FILE, IMAGE_FILE = "mask", "image"
 OLDEST = 90  # ages above 89 identify; they are written as 90
 AGES = re.compile(r"age|age_years|age_at_\w+")
 _TABLE, _MAPPING = "clinical table", "mapping"  # what messages call the two files: their names may hold a person's
@@ -46,7 +47,8 @@ class Mapping(NamedTuple):
     columns : dict
         Column of the manifest to column of the table. Without it the table's own names are taken. Columns not
         named here are left out. ``dicom_patient_id`` names the column with the PatientID of the DICOM files, where
-        that is not ``patient_id``; ``mask`` one with paths of NIfTI masks below the source folder.
+        that is not ``patient_id``; ``image`` and ``mask`` name columns with paths of image files below the source
+        folder, where names of files and folders do not tell whose they are.
     codes : dict
         Column of the manifest to {value in the table: value in the manifest}.
     missing : list of str
@@ -230,8 +232,11 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
     import openpyxl
 
     try:
+        check_archive(path, MOST_TABLE)
         # Formulas are read as formulas, not as the value that some program once computed.
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
+    except Unfit as error:
+        raise ValueError(f"{_TABLE}: {error.value.rpartition(': ')[2]}; {error.allowed}: {error.remedy}") from None
     except Exception:  # a broken workbook raises anything, and quotes what it holds
         raise ValueError(
             f"{_TABLE}: not readable as an Excel workbook: damaged or of another kind: save it anew"
@@ -315,7 +320,7 @@ def _cell_problems(cells: pd.DataFrame, line: int, column: str) -> list[Problem]
     if column == "patient_id" and text and shown_id(text) != text and PATIENT_ID.fullmatch(text):
         value = "looks like a real id (not shown)" if REAL_ID.fullmatch(text) else "an id without a digit (not shown)"
         return [Problem(line, "", column, value, "a pseudonym", f"keep the real one in {DICOM_ID}")]
-    if column in (DICOM_ID, "patient_id", MASK_FILE):
+    if column in (DICOM_ID, "patient_id", MASK_FILE, IMAGE_FILE):
         return []
     if is_formula(text):
         return [Problem(*where, f"a formula {HIDDEN}", "a value, no formula", "replace the formula by its value")]

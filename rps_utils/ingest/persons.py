@@ -233,7 +233,7 @@ def without_content(out: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and _is_ours(error):
-            raise type(error)(*error.args) from None
+            raise ValueError(str(error)) from None
         raise RuntimeError(f"ingest failed ({type(error).__name__}), and wrote no manifest: report it") from None
 
 

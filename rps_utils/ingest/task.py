@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.volumes import Volume
 from rps_utils.ingest.clinical_table import Mapping
 from rps_utils.ingest.series import Series
@@ -20,11 +21,13 @@ class Task(NamedTuple):
     ct: list[Series]
     masks: list[Series]
     mask_file: str
+    image_file: str
     source: Path
     out: Path
     mapping: Mapping
     identified: bool
     left_aside: str = ""
+    file_faults: tuple[Fault, ...] = ()
     personal: frozenset[str] = frozenset()
 
     def place(self, kind: str) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from rps_utils.intervals.resampling import CELLS, Metric, bootstrap_estimate
-from rps_utils.survival.concordance import event_pair_weights, harrell_c, pair_influence, uno_c
+from rps_utils.survival.concordance import event_pair_weights, harrell_c, pair_influence, score_pairs, uno_c
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
 
@@ -106,16 +106,36 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
 
 
-def _c_of_scores(time: np.ndarray, event: np.ndarray, scores: np.ndarray, tau: float | None) -> np.ndarray:
-    """Return C for many scores (R, n) of the same patients."""
+def _swapped_c(
+    time: np.ndarray, event: np.ndarray, a: np.ndarray, b: np.ndarray, tau: float | None, swap: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return C of both scores (R,) after the values of some patients, `swap` (R, n), were exchanged between them.
+
+    Who wins a pair depends on the pair and on whether each of the two was swapped. So the wins are tabulated once for
+    the four cases, and a permutation is a sum over these tables instead of a comparison of all pairs.
+    """
     weight = event_pair_weights(time, event, tau, np.ones((1, len(time))))[0]
-    won, usable = np.zeros(len(scores)), 0.0
-    for row in np.flatnonzero(event):
-        partners = (time > time[row]) | ((time == time[row]) & ~event)
-        own, others = scores[:, [row]], scores[:, partners]
-        won += weight[row] * ((own > others).sum(axis=1) + 0.5 * (own == others).sum(axis=1))
-        usable += weight[row] * partners.sum()
-    return won / usable if usable else np.full(len(scores), np.nan)
+    first, second, usable = np.zeros(len(swap)), np.zeros(len(swap)), 0.0
+    rows = np.flatnonzero(event)
+    for block in np.array_split(rows, 1 + len(rows) * len(time) // CELLS):
+        own = time[block, None]
+        pairs = (time > own) | ((time == own) & ~event)
+        usable += float(weight[block] @ pairs.sum(axis=1))
+        first += _wins_after(swap, a, b, block, pairs) @ weight[block]
+        second += _wins_after(swap, b, a, block, pairs) @ weight[block]
+    return (first / usable, second / usable) if usable else (np.full(len(swap), np.nan),) * 2
+
+
+def _wins_after(swap: np.ndarray, own: np.ndarray, other: np.ndarray, block: np.ndarray, pairs: np.ndarray) -> Any:
+    """Return the pairs won by the patients of `block` (R, block), by a score that is `other` where it was swapped."""
+    moved = swap.astype(np.float32)  # halves up to n are exact in single precision, in whatever order they are added
+    kept = 1 - moved
+
+    def won(early: np.ndarray) -> np.ndarray:
+        wins = [(pairs * score_pairs(early[block], late)).T.astype(np.float32) for late in (own, other)]
+        return kept @ wins[0] + moved @ wins[1]
+
+    return kept[:, block] * won(own) + moved[:, block] * won(other)
 
 
 def permutation_p(
@@ -134,13 +154,11 @@ def permutation_p(
     """
     time, event = check_follow_up(time, event)
     a, b = (_ranks(check_numbers("risk", risk, len(time))) for risk in (risk_a, risk_b))
-    observed = float(np.diff(_c_of_scores(time, event, np.vstack([b, a]), tau))[0])
+    one, other = _swapped_c(time, event, a, b, tau, np.zeros((1, len(time)), bool))
+    observed = float(one[0] - other[0])
     if not np.isfinite(observed):
         return np.nan
     swap = np.random.default_rng(seed).random((permutations, len(time))) < 0.5
-    extreme = 0
-    for block in np.array_split(swap, 1 + swap.size // CELLS):
-        first = _c_of_scores(time, event, np.where(block, b, a), tau)
-        second = _c_of_scores(time, event, np.where(block, a, b), tau)
-        extreme += int(np.sum(np.abs(first - second) >= abs(observed) - 1e-12))
+    first, second = _swapped_c(time, event, a, b, tau, swap)
+    extreme = int(np.sum(np.abs(first - second) >= abs(observed) - 1e-12))
     return (1 + extreme) / (1 + permutations)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+WITH_COMMAS = re.compile(r"[+-]?\d[\d.,]*", re.ASCII)  # a number, however its digits are grouped
 
 
 def is_formula(text: str) -> bool:
     """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a control sign, and is no number."""
-    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
+    number = NUMBER.fullmatch(text) or WITH_COMMAS.fullmatch(text)
     return len(text) > 1 and text[0] in "=+-@\t\r\n\0＝＋－＠" and not number
 
 
