@@ -6,12 +6,11 @@ needs a test whether it exists. They count and nothing more: what becomes of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from rps_utils.compiled import compiled
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).
@@ -20,14 +19,6 @@ DIRECTIONS = sorted(
     key=lambda step: (step != (0, 0, 1), step[2]),
 )
 HIGHEST_LEVEL = int(np.iinfo(np.uint16).max)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the machine code on disk if any folder for it can be written."""
-    try:
-        return njit(cache=True)(function)
-    except RuntimeError:  # neither the folder of this file nor the user's cache can be written
-        return njit(function)
 
 
 @compiled

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from rps_utils.intervals.resampling import CELLS, Metric, bootstrap_estimate
-from rps_utils.survival.concordance import event_pair_weights, harrell_c, pair_influence, uno_c
+from rps_utils.survival.concordance import c_of_ranks, event_pair_weights, harrell_c, pair_influence, uno_c
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
 
@@ -102,20 +102,9 @@ def compare_c(
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return twice the mean ranks, less one: whole numbers from 1 to 2 n - 1, one scale for both scores."""
     ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
-
-
-def _c_of_scores(time: np.ndarray, event: np.ndarray, scores: np.ndarray, tau: float | None) -> np.ndarray:
-    """Return C for many scores (R, n) of the same patients."""
-    weight = event_pair_weights(time, event, tau, np.ones((1, len(time))))[0]
-    won, usable = np.zeros(len(scores)), 0.0
-    for row in np.flatnonzero(event):
-        partners = (time > time[row]) | ((time == time[row]) & ~event)
-        own, others = scores[:, [row]], scores[:, partners]
-        won += weight[row] * ((own > others).sum(axis=1) + 0.5 * (own == others).sum(axis=1))
-        usable += weight[row] * partners.sum()
-    return won / usable if usable else np.full(len(scores), np.nan)
+    return np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
 
 
 def permutation_p(
@@ -134,13 +123,17 @@ def permutation_p(
     """
     time, event = check_follow_up(time, event)
     a, b = (_ranks(check_numbers("risk", risk, len(time))) for risk in (risk_a, risk_b))
-    observed = float(np.diff(_c_of_scores(time, event, np.vstack([b, a]), tau))[0])
+    weight = event_pair_weights(time, event, tau, np.ones((1, len(time))))[0]
+
+    def c_of(ranks: np.ndarray) -> np.ndarray:
+        return c_of_ranks(time, event, ranks, weight)
+
+    observed = float(np.diff(c_of(np.vstack([b, a])))[0])
     if not np.isfinite(observed):
         return np.nan
     swap = np.random.default_rng(seed).random((permutations, len(time))) < 0.5
     extreme = 0
     for block in np.array_split(swap, 1 + swap.size // CELLS):
-        first = _c_of_scores(time, event, np.where(block, b, a), tau)
-        second = _c_of_scores(time, event, np.where(block, a, b), tau)
+        first, second = c_of(np.where(block, b, a)), c_of(np.where(block, a, b))
         extreme += int(np.sum(np.abs(first - second) >= abs(observed) - 1e-12))
     return (1 + extreme) / (1 + permutations)

@@ -227,7 +227,7 @@ def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any =
     Parameters
     ----------
     time, event, lrfs, horizon, weights
-        As in `ici`; every row of counts has the same sum.
+        As in `ici`.
 
     Returns
     -------
@@ -237,8 +237,8 @@ def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any =
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     counts = check_weights(weights, len(time))
     distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
-    drawn = np.repeat(distance.ravel(), counts.astype(int).ravel()).reshape(len(counts), -1)
-    errors = np.vstack([drawn.mean(axis=1), np.quantile(drawn, [0.5, 0.9], axis=1)])
+    drawn = (np.repeat(row, own) for row, own in zip(distance, counts.astype(int), strict=True))
+    errors = np.array([[each.mean(), *np.quantile(each, [0.5, 0.9])] for each in drawn]).T
     return errors[:, 0] if weights is None else errors
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rps_utils.survival.concordance import score_pairs
+from rps_utils.compiled import compiled
 from rps_utils.survival.curves import censoring_curve, count_steps, just_before, survival_from
 from rps_utils.survival.follow_up import check_follow_up, check_grid, check_numbers, check_weights, one_or_all, ratio
 
@@ -45,10 +45,28 @@ def td_auc(time: Any, event: Any, risk: Any, horizon: float, weights: Any = None
     time, event = check_follow_up(time, event)
     risk = check_numbers("risk", risk, len(time))
     counts = check_weights(weights, len(time))
-    cases, controls = _cases_controls(time, event, horizon)
-    case, control = _case_weights(time, event, counts)[:, cases], counts[:, controls]
-    won = np.sum(case * (control @ score_pairs(risk[cases], risk[controls]).T), axis=1)
-    return one_or_all(ratio(won, case.sum(axis=1) * control.sum(axis=1)), weights)
+    case = _case_weights(time, event, counts) * (event & (time <= horizon))
+    control = counts * (time > horizon)
+    order = np.argsort(risk, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(risk[order])) + 1, len(risk))
+    return one_or_all(ratio(_beaten(case, control, order, ends), case.sum(axis=1) * control.sum(axis=1)), weights)
+
+
+@compiled
+def _beaten(case, control, order, ends):  # noqa: ANN001, ANN202
+    """Return the weight of pairs in which the case has the higher risk, ties one half; weights (B, n)."""
+    won = np.zeros(len(case))
+    for b in range(len(case)):
+        below, start = 0.0, 0
+        for end in ends:
+            own, met = 0.0, 0.0
+            for i in range(start, end):
+                own += case[b, order[i]]
+                met += control[b, order[i]]
+            won[b] += own * (below + 0.5 * met)
+            below += met
+            start = end
+    return won
 
 
 def integrated_td_auc(time: Any, event: Any, risk: Any, grid: Any, weights: Any = None) -> Any:
@@ -89,6 +107,13 @@ def roc_curve_at(time: Any, event: Any, risk: Any, horizon: float) -> pd.DataFra
     cases, controls = _cases_controls(time, event, horizon)
     case = _case_weights(time, event, np.ones((1, len(time))))[0, cases]
     thresholds = np.concatenate(([np.inf], np.unique(risk)[::-1]))
-    tpr = np.minimum(ratio((risk[cases] >= thresholds[:, None]) @ case, case.sum()), 1)  # rounding
-    fpr = ratio((risk[controls] >= thresholds[:, None]).sum(axis=1), len(controls))
+    tpr = np.minimum(ratio(_weight_above(risk[cases], case, thresholds), case.sum()), 1)  # rounding
+    fpr = ratio(_weight_above(risk[controls], np.ones(len(controls)), thresholds), len(controls))
     return pd.DataFrame({"threshold": thresholds, "fpr": fpr, "tpr": tpr})
+
+
+def _weight_above(risk: np.ndarray, weight: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return the summed weight of risks at or above each threshold."""
+    order = np.argsort(-risk, kind="stable")
+    summed = np.concatenate(([0.0], np.cumsum(weight[order])))
+    return summed[np.searchsorted(-risk[order], -thresholds, side="right")]
