@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as t_distribution
 
+from rps_utils.compiled import compiled
 from rps_utils.survival.follow_up import check_follow_up, check_numbers
 from rps_utils.survival.partial_likelihood import check_matrix
 
@@ -80,36 +81,60 @@ def added_z(time: Any, event: Any, held: np.ndarray, score: np.ndarray) -> np.nd
     held = np.concatenate([held, score[..., None]], axis=2)
     held = held - held.mean(axis=1, keepdims=True)
     spread = held.std(axis=1, keepdims=True)
-    held = held / np.where(spread > 0, spread, 1.0)
-    first, q = np.searchsorted(time, time[event]), held.shape[2] - 1
-    beta = np.zeros((len(held), q))
-    for _ in range(_STEPS if q else 0):
-        gradient, information = _breslow(held[..., :q], beta, event, first)
-        penalty = _RIDGE * event.sum()
-        step = np.linalg.solve(information + penalty * np.eye(q), (gradient - penalty * beta)[..., None])[..., 0]
-        beta += np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-6:
-            break
-    beta = np.concatenate([beta, np.zeros((len(held), 1))], axis=1)
-    gradient, information = _breslow(held, beta, event, first)
-    own = information[:, q, q]
-    if q:
-        inner = information[:, :q, :q] + _RIDGE * event.sum() * np.eye(q)
-        cross = information[:, :q, q]
-        own = own - np.einsum("bq,bq->b", cross, np.linalg.solve(inner, cross[..., None])[..., 0])
-    return np.divide(gradient[:, q], np.sqrt(np.maximum(own, 0)), out=np.full(len(held), np.nan), where=own > 1e-9)
+    first, q = np.searchsorted(time, time), held.shape[2] - 1
+    rows = np.ascontiguousarray(held / np.where(spread > 0, spread, 1.0))
+    return _signed_scores(rows, event, first, q, _RIDGE * event.sum(), _STEPS)
 
 
-def _breslow(x: np.ndarray, beta: np.ndarray, event: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return gradient (B, q) and information (B, q, q) of Breslow's partial likelihood; rows in order of time."""
-    hazard = np.exp(np.einsum("bnq,bq->bn", x, beta))[..., None]
-    products = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], -1)
-    values = np.concatenate([hazard, hazard * x, hazard * products], axis=2)
-    sums = np.cumsum(values[:, ::-1], axis=1)[:, ::-1][:, first]
-    q = x.shape[2]
-    mean = sums[..., 1 : q + 1] / sums[..., :1]
-    second = (sums[..., q + 1 :] / sums[..., :1]).sum(axis=1).reshape(-1, q, q)
-    return x[:, event].sum(axis=1) - mean.sum(axis=1), second - np.einsum("bmi,bmj->bij", mean, mean)
+@compiled
+def _breslow(x, beta, event, first):  # noqa: ANN001, ANN202
+    """Return gradient (p,) and information (p, p) of Breslow's partial likelihood; rows (n, p) in order of time."""
+    n, p = x.shape
+    gradient, information = np.zeros(p), np.zeros((p, p))
+    total, sums, products = 0.0, np.zeros(p), np.zeros((p, p))
+    entered = n
+    for i in range(n - 1, -1, -1):
+        if not event[i]:
+            continue
+        while entered > first[i]:
+            entered -= 1
+            hazard = np.exp(np.dot(x[entered], beta))
+            total += hazard
+            for j in range(p):
+                sums[j] += hazard * x[entered, j]
+                for k in range(j + 1):
+                    products[j, k] += hazard * x[entered, j] * x[entered, k]
+        for j in range(p):
+            gradient[j] += x[i, j] - sums[j] / total
+            for k in range(j + 1):
+                information[j, k] += products[j, k] / total - sums[j] * sums[k] / total**2
+    for j in range(p):
+        for k in range(j):
+            information[k, j] = information[j, k]
+    return gradient, information
+
+
+@compiled
+def _signed_scores(rows, event, first, q, ridge, steps):  # noqa: ANN001, ANN202
+    """Return U / sqrt(V) of the last column of rows (B, n, q + 1) after Newton's steps on the first q."""
+    z = np.full(len(rows), np.nan)
+    for b in range(len(rows)):
+        x, beta = rows[b], np.zeros(q + 1)
+        for _ in range(steps if q else 0):
+            gradient, information = _breslow(x, beta, event, first)
+            inner = information[:q, :q].copy() + ridge * np.eye(q)
+            step = np.minimum(np.maximum(np.linalg.solve(inner, gradient[:q] - ridge * beta[:q]), -1.0), 1.0)
+            beta[:q] += step
+            if np.abs(step).max() < 1e-6:
+                break
+        gradient, information = _breslow(x, beta, event, first)
+        own = information[q, q]
+        if q:
+            inner, cross = information[:q, :q].copy() + ridge * np.eye(q), information[:q, q].copy()
+            own -= np.dot(cross, np.linalg.solve(inner, cross))
+        if own > 1e-9 * max(1.0, information[q, q]):
+            z[b] = gradient[q] / np.sqrt(own)
+    return z
 
 
 def exceedance_p(observed: float, dealt: Any) -> float:

@@ -42,31 +42,52 @@ def td_auc(time: Any, event: Any, risk: Any, horizon: float, weights: Any = None
     ----------
     Uno et al. 2007; Hung & Chiang 2010; Blanche et al. 2013 (equals R's timeROC and riskRegression).
     """
+    return one_or_all(_areas(time, event, risk, [horizon], weights)[0], weights)
+
+
+def td_aucs(time: Any, event: Any, risk: Any, grid: Any, weights: Any = None) -> np.ndarray:
+    """Return `td_auc` at every month of `grid`, shape (k,) or (k, B); what they share is counted once a resample."""
+    areas = _areas(time, event, risk, grid, weights)
+    return areas[:, 0] if weights is None else areas
+
+
+def _areas(time: Any, event: Any, risk: Any, grid: Any, weights: Any) -> np.ndarray:
+    """Return the AUC at every month, shape (k, B)."""
     time, event = check_follow_up(time, event)
     risk = check_numbers("risk", risk, len(time))
-    counts = check_weights(weights, len(time))
-    case = _case_weights(time, event, counts) * (event & (time <= horizon))
-    control = counts * (time > horizon)
+    counts, horizons = check_weights(weights, len(time)), np.asarray(grid, float)
     order = np.argsort(risk, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(risk[order])) + 1, len(risk))
-    return one_or_all(ratio(_beaten(case, control, order, ends), case.sum(axis=1) * control.sum(axis=1)), weights)
+    # For each patient the first horizon that finds a case, and how many find a control.
+    case_from = np.where(event, np.searchsorted(np.sort(horizons), time), len(horizons))
+    control_upto = np.searchsorted(np.sort(horizons), time)
+    found = _beaten(_case_weights(time, event, counts), counts, case_from, control_upto, order, ends, len(horizons))
+    won, cases, controls = found
+    return ratio(won, cases * controls)[np.argsort(np.argsort(horizons))]
 
 
 @compiled
-def _beaten(case, control, order, ends):  # noqa: ANN001, ANN202
-    """Return the weight of pairs in which the case has the higher risk, ties one half; weights (B, n)."""
-    won = np.zeros(len(case))
-    for b in range(len(case)):
-        below, start = 0.0, 0
+def _beaten(weight, counts, case_from, control_upto, order, ends, horizons):  # noqa: ANN001, ANN202
+    """Return, by horizon and resample, the weight of pairs whose case has the higher risk, of cases and of controls."""
+    won, cases = np.zeros((horizons, len(counts))), np.zeros((horizons, len(counts)))
+    controls = np.zeros((horizons, len(counts)))
+    own, met = np.zeros(horizons), np.zeros(horizons)
+    for b in range(len(counts)):
+        start = 0
         for end in ends:
-            own, met = 0.0, 0.0
-            for i in range(start, end):
-                own += case[b, order[i]]
-                met += control[b, order[i]]
-            won[b] += own * (below + 0.5 * met)
-            below += met
+            own[:], met[:] = 0.0, 0.0
+            for k in range(start, end):
+                i = order[k]
+                for h in range(control_upto[i]):
+                    met[h] += counts[b, i]
+                for h in range(case_from[i], horizons):
+                    own[h] += weight[b, i]
+            for h in range(horizons):
+                won[h, b] += own[h] * (controls[h, b] + 0.5 * met[h])
+                cases[h, b] += own[h]
+                controls[h, b] += met[h]
             start = end
-    return won
+    return won, cases, controls
 
 
 def integrated_td_auc(time: Any, event: Any, risk: Any, grid: Any, weights: Any = None) -> Any:
@@ -89,7 +110,7 @@ def integrated_td_auc(time: Any, event: Any, risk: Any, grid: Any, weights: Any 
     steps = count_steps(time, event, check_weights(weights, len(time)))
     survival = np.array([np.ones(len(steps.events)), *(survival_from(steps, t) for t in grid)])
     fallen = -np.diff(survival, axis=0)
-    areas = np.array([np.atleast_1d(td_auc(time, event, risk, t, weights)) for t in grid])
+    areas = np.reshape(td_aucs(time, event, risk, grid, weights), (len(grid), -1))
     weighted = np.where(fallen == 0, 0.0, areas * fallen).sum(axis=0)
     return one_or_all(ratio(weighted, 1 - survival[-1]), weights)
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest, norm
 
 from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p
+from rps_utils.learning.radiomics import SelectionSettings, fit_radiomic_model
 from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 
 FEATURES, CLINICAL = 40, 3
@@ -19,7 +20,6 @@ FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
 EFFECT = 0.35  # log hazard for one SD of each of three features, where there is a signal
 FEW = 19
 
-Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class Draw:
     time: np.ndarray
     event: np.ndarray
     fold: np.ndarray
+
+
+Learner = Callable[[Draw, np.ndarray, np.ndarray], np.ndarray]
 
 
 def draw_cohort(seed: list[int], *, patients: int, folds: int, correlation: float, effect: float) -> Draw:
@@ -63,15 +66,22 @@ def martingale(event: np.ndarray, learns: np.ndarray) -> np.ndarray:
     return (event - hazard) * learns
 
 
-def ridge(features: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """Return weights (B, p) of a ridge regression on the outcomes' pull (B, n), all features kept."""
-    gram = features.T @ features + 20 * np.eye(features.shape[1])
-    return np.linalg.solve(gram, features.T @ pull.T).T
+def pull_of(draw: Draw, placed: np.ndarray, learns: np.ndarray) -> np.ndarray:
+    """Return the residual of every patient (B, n) when the outcomes that `learns` marks are dealt as in `placed`."""
+    pull = np.zeros(placed.shape)
+    np.put_along_axis(pull, placed, np.broadcast_to(martingale(draw.event, learns), placed.shape), axis=1)
+    return pull
 
 
-def best_feature(features: np.ndarray, pull: np.ndarray) -> np.ndarray:
+def ridge(draw: Draw, placed: np.ndarray, learns: np.ndarray) -> np.ndarray:
+    """Return weights (B, p) of a ridge regression on the residuals, all features kept."""
+    gram = draw.features.T @ draw.features + 20 * np.eye(draw.features.shape[1])
+    return np.linalg.solve(gram, draw.features.T @ pull_of(draw, placed, learns).T).T
+
+
+def best_feature(draw: Draw, placed: np.ndarray, learns: np.ndarray) -> np.ndarray:
     """Return weights (B, p) that keep the one feature with the largest score test."""
-    found = pull @ (features / features.std(axis=0))
+    found = pull_of(draw, placed, learns) @ (draw.features / draw.features.std(axis=0))
     best = np.abs(found).argmax(axis=1)
     weights = np.zeros_like(found)
     rows = np.arange(len(found))
@@ -79,7 +89,22 @@ def best_feature(features: np.ndarray, pull: np.ndarray) -> np.ndarray:
     return weights
 
 
-LEARNERS: dict[str, Learner] = {"ridge": ridge, "best feature": best_feature}
+def radiomic(draw: Draw, placed: np.ndarray, learns: np.ndarray) -> np.ndarray:
+    """Return weights (B, p) of `fit_radiomic_model`: candidates by score test, LASSO by inner cross-validation.
+
+    Three inner folds, dealt once: a hundred thousand models are fitted here.
+    """
+    names = [f"f{j}" for j in range(draw.features.shape[1])]
+    outcome = pd.DataFrame({"time_months": draw.time, "event": draw.event.astype(int)})[learns]
+    settings = SelectionSettings(inner_folds=3, repeats=1)
+    weights = pd.DataFrame(0.0, index=range(len(placed)), columns=names)
+    for b, row in enumerate(placed):
+        model = fit_radiomic_model(pd.DataFrame(draw.features[row[learns]], columns=names), outcome, settings)
+        weights.loc[b, model.features] = np.array(model.coefficients) / np.array(model.sds)
+    return weights.to_numpy()
+
+
+LEARNERS: dict[str, Learner] = {"ridge": ridge, "best feature": best_feature, "radiomic LASSO": radiomic}
 
 
 def score_by(draw: Draw, placed: np.ndarray, left_out: tuple[int, ...], learner: Learner) -> np.ndarray:
@@ -88,9 +113,7 @@ def score_by(draw: Draw, placed: np.ndarray, left_out: tuple[int, ...], learner:
     `placed` (B, n): the patient who holds each outcome. Folds belong to the outcomes.
     """
     learns = ~np.isin(draw.fold, left_out)
-    pull = np.zeros(placed.shape)
-    np.put_along_axis(pull, placed, np.broadcast_to(martingale(draw.event, learns), placed.shape), axis=1)
-    raw = np.take_along_axis(learner(draw.features, pull) @ draw.features.T, placed, axis=1)
+    raw = np.take_along_axis(learner(draw, placed, learns) @ draw.features.T, placed, axis=1)
     own = raw[:, learns]
     return (raw - own.mean(axis=1, keepdims=True)) / own.std(axis=1, keepdims=True)
 
@@ -163,7 +186,7 @@ def level_table(replicates: int = 500, *, patients: int = 86, deals: int = 99, s
 
 def cells() -> list[tuple[str, int, float, float]]:
     """Return every combination of learner, folds, correlation and effect."""
-    return [(name, k, c, e) for name in LEARNERS for k in FOLDS for c in CORRELATIONS for e in (0.0, EFFECT)]
+    return [(name, k, c, e) for name in ("ridge", "best feature") for k in FOLDS for c in CORRELATIONS for e in (0.0, EFFECT)]
 
 
 def shares(found: pd.DataFrame, level: float = 0.05) -> list[tuple[str, int, float, float, float]]:
