@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from rps_utils.intervals.resampling import CELLS, Metric, bootstrap_estimate
+from rps_utils.intervals.resampling import CELLS, Metric, joint_estimates
 from rps_utils.survival.concordance import c_of_ranks, event_pair_weights, harrell_c, pair_influence, uno_c
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
@@ -45,14 +45,30 @@ def paired_difference(
     *arguments, counts, method, level, **options
         As in `bootstrap_estimate` (``logit`` makes no sense for a difference).
     """
+    given = (metric, time, event, a, b, *arguments)
+    return paired_differences(*given, counts=counts, method=method, level=level, **options)[0]
+
+
+def paired_differences(
+    metric: Metric,
+    time: Any,
+    event: Any,
+    a: Any,
+    b: Any,
+    *arguments: Any,
+    counts: np.ndarray | None = None,
+    method: str = "bca",
+    level: float = 0.95,
+    **options: Any,
+) -> list[Estimate]:
+    """Return the paired differences of metrics that are computed together; arguments as in `paired_difference`."""
 
     def difference(time: Any, event: Any, a: Any, b: Any, *rest: Any, weights: Any = None, **kept: Any) -> Any:
         first = metric(time, event, a, *rest, weights=weights, **kept)
         return first - metric(time, event, b, *rest, weights=weights, **kept)
 
-    return bootstrap_estimate(
-        difference, time, event, a, b, *arguments, counts=counts, method=method, level=level, **options
-    )
+    given = (difference, time, event, a, b, *arguments)
+    return joint_estimates(*given, counts=counts, method=method, level=level, **options)
 
 
 def compare_c(

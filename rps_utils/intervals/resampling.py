@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -188,29 +188,31 @@ def joint_estimates(
     counts: np.ndarray | None = None,
     method: str = "bca",
     level: float = 0.95,
-    note: str = "",
+    note: str | Sequence[str] = "",
     **options: Any,
 ) -> list[Estimate]:
     """Return several metrics that are computed together, shape (k,) or (k, B), each with its interval.
 
-    Arguments as in `bootstrap_estimate`.
+    Arguments as in `bootstrap_estimate`; `note` is one text for all, or one for each.
     """
     time, event = check_follow_up(time, event)
     value = np.atleast_1d(metric(time, event, *arguments, **options))
+    notes = [note] * len(value) if isinstance(note, str) else list(note)
     if not np.isfinite(value).any():
-        return [Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")] * len(value)
+        return [Estimate(np.nan, np.nan, np.nan, why or "not defined in these rows") for why in notes]
     counts = resample_counts(len(time)) if counts is None else counts
     values = np.atleast_2d(replicate(metric, counts, time, event, *arguments, **options))
     left_out: Iterable[np.ndarray | None] = [None] * len(value)
     if method == "bca":
         left_out = np.atleast_2d(jackknife(metric, len(time), time, event, *arguments, **options))
     return [
-        _estimate(*parts, method=method, level=level, note=note) for parts in zip(value, values, left_out, strict=True)
+        _estimate(*parts, why, method=method, level=level)
+        for *parts, why in zip(value, values, left_out, notes, strict=True)
     ]
 
 
 def _estimate(
-    value: float, values: np.ndarray, left_out: np.ndarray | None, method: str, level: float, note: str
+    value: float, values: np.ndarray, left_out: np.ndarray | None, note: str, *, method: str, level: float
 ) -> Estimate:
     if not np.isfinite(value):
         return Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")

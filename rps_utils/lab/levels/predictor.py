@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ FEATURES, CLINICAL = 40, 3
 FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
 EFFECT = 0.35  # log hazard for one SD of each of three features, where there is a signal
 FEW = 19
-
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def cross_fitted(draw: Draw, placed: np.ndarray, learner: Learner) -> np.ndarray
 
 
 def nested(draw: Draw, placed: np.ndarray, learner: Learner) -> list[np.ndarray]:
-    """Return for every fold k the scores (n,) of the patients outside it by models that saw neither k nor their fold."""
+    """Return for every fold k the scores (n,) of those outside it, by models that saw neither k nor their own fold."""
     folds = draw.fold.max() + 1
     made = [np.full(len(draw.time), np.nan) for _ in range(folds)]
     for k, other in combinations(range(folds), 2):
@@ -186,7 +184,13 @@ def level_table(replicates: int = 500, *, patients: int = 86, deals: int = 99, s
 
 def cells() -> list[tuple[str, int, float, float]]:
     """Return every combination of learner, folds, correlation and effect."""
-    return [(name, k, c, e) for name in ("ridge", "best feature") for k in FOLDS for c in CORRELATIONS for e in (0.0, EFFECT)]
+    return [
+        (name, k, c, e)
+        for name in ("ridge", "best feature")
+        for k in FOLDS
+        for c in CORRELATIONS
+        for e in (0.0, EFFECT)
+    ]
 
 
 def shares(found: pd.DataFrame, level: float = 0.05) -> list[tuple[str, int, float, float, float]]:
