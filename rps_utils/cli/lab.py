@@ -71,10 +71,10 @@ def phantom_command(
 def make_default_cohort(cores: int) -> Path:
     """Render the synthetic cohort of the repository if it is not there; return the manifest that fits its bytes."""
     from rps_utils.files import read_csv
-    from rps_utils.lab.phantom.cohort import IMAGES, write_cohort
+    from rps_utils.lab.phantom.cohort import IMAGE_KINDS, write_cohort
 
     listed = read_csv(DEFAULT_MANIFEST)
-    if not all((ROOT / name).is_file() for column in IMAGES for name in listed[column]):
+    if not all((ROOT / name).is_file() for column in IMAGE_KINDS for name in listed[column]):
         write_cohort(ROOT / "data" / "phantom", len(listed), n_jobs=cores)
     own = ROOT / "data" / "phantom" / "data_manifest.csv"
     if _seen_from(own, ROOT).equals(listed):
@@ -88,11 +88,11 @@ def make_default_cohort(cores: int) -> Path:
 def _seen_from(manifest: Path, folder: Path) -> pd.DataFrame:
     """Return a manifest with its paths relative to another folder."""
     from rps_utils.files import read_csv
-    from rps_utils.lab.phantom.cohort import IMAGES
+    from rps_utils.lab.phantom.cohort import IMAGE_KINDS
 
     way = Path(os.path.relpath(manifest.parent, folder))
     table = read_csv(manifest)
-    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in IMAGES})
+    return table.assign(**{c: [(way / name).as_posix() for name in table[c]] for c in IMAGE_KINDS})
 
 
 @click.group("study", cls=Group)

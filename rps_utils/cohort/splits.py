@@ -12,26 +12,40 @@ from rps_utils.cohort.contract import FILES, HASHES, LEAST_GROUPS
 from rps_utils.scores import DIED, by_cause
 
 
-def draw_split(time: pd.Series, event: pd.Series, seed: int, *, training_share: float = 0.75) -> np.ndarray:
-    """Draw ``training`` or ``validation`` for every patient, alike in events and in times.
+def draw_split(event: pd.Series, seed: int, *, training_share: float = 0.75) -> np.ndarray:
+    """Draw ``training`` or ``validation`` for every patient, at the same event rate in both as nearly as it goes.
 
-    Patients are ranked by event and time and cut into as many neighbourhoods as there are places in validation;
-    one patient of each is drawn.
+    Within those with and those without a recurrence the draw is free: a split that also matched the times would make
+    validation more like training than the next hospital is.
 
     Parameters
     ----------
-    time, event : pandas.Series
-        Months, 0/1.
+    event : pandas.Series
+        1 = local recurrence; anything else is none.
     seed : int
         The same seed draws the same patients.
     training_share : float
-        Between 0 and 1.
+        Between 0 and 1. 115 patients give 86 and 29.
+
+    Returns
+    -------
+    numpy.ndarray of str, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        One of the two would be empty.
     """
     wanted = round(len(event) * (1 - training_share))
     if not 0 < wanted < len(event):
         raise ValueError(f"training_share = {training_share} leaves a split of {len(event)} patients empty")
-    draw = np.random.default_rng([seed, 1])
-    chosen = [draw.choice(part) for part in np.array_split(_by_outcome(time, event), wanted)]
+    draw = np.random.default_rng([seed, 86])
+    recurred = event.to_numpy() == 1
+    with_event = round(wanted * recurred.sum() / len(event))
+    chosen = [
+        *draw.permutation(np.flatnonzero(recurred))[:with_event],
+        *draw.permutation(np.flatnonzero(~recurred))[: wanted - with_event],
+    ]
     return np.where(np.isin(np.arange(len(event)), chosen), "validation", "training")
 
 
@@ -135,7 +149,7 @@ def study_table(manifest: pd.DataFrame, folds: int, seed: int, split_by: str = "
     """
     cohort = by_cause(manifest.drop(columns=[c for c in (*FILES, *HASHES) if c in manifest]))
     if "split" not in cohort:
-        cohort["split"] = draw_split(cohort["time_months"], cohort["event"], seed)
+        cohort["split"] = draw_split(cohort["event"], seed)
     cohort["fold"] = group_folds(cohort, split_by) if split_by else draw_folds(cohort, folds, seed)
     first = ["patient_id", "split", "fold", "time_months", "event", *([DIED] if DIED in cohort else [])]
     return cohort[[*first, *(c for c in cohort.columns if c not in first)]]

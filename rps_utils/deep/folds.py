@@ -21,13 +21,12 @@ from rps_utils.deep.training import TrainingSettings, Unfinished, one_thread, pr
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.learning.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
 from rps_utils.progress import in_parallel
+from rps_utils.run_folder import ENSEMBLES
 from rps_utils.survival.concordance import harrell_c
-
-ENSEMBLES = "DL_ensembles.json"
 
 
 @dataclass(frozen=True)
-class Task:
+class FoldTask:
     """One network to train: which folds it leaves out, which seed it starts from, where it is kept."""
 
     left_out: LeftOut
@@ -100,7 +99,7 @@ def _new_task(
     settings: TrainingSettings,
     models_dir: Path,
     preprocessing: dict[str, Any],
-) -> Task:
+) -> FoldTask:
     seed = int(np.random.SeedSequence([settings.seed, number, *left_out]).generate_state(1)[0])
     learns = cohort["patient_id"].isin(learning_patients(cohort, left_out)).to_numpy()
     name = "_".join(["DL", "without", *map(str, left_out)] if left_out else ["DL", "all"])
@@ -121,7 +120,7 @@ def _new_task(
     }
     if settings.weights:
         card["weights_sha256"] = file_sha256(local_weights(settings.weights))
-    return Task(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
+    return FoldTask(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
 
 
 def _sha256(*parts: bytes) -> str:
@@ -131,7 +130,7 @@ def _sha256(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tuple[Task, pd.Series]:
+def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: FoldTask) -> tuple[FoldTask, pd.Series]:
     """Train the network of a task, or read it if its checkpoint is there; return raw risks.
 
     Returns
@@ -155,14 +154,14 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: Task) -> tupl
     return task, raw
 
 
-def _train(everyone: Tensor, cohort: pd.DataFrame, task: Task) -> tuple[nn.Module, list[float]]:
+def _train(everyone: Tensor, cohort: pd.DataFrame, task: FoldTask) -> tuple[nn.Module, list[float]]:
     learning = learning_patients(cohort, task.left_out)
     learns = torch.from_numpy(cohort["patient_id"].isin(learning).to_numpy())
     time, event = (torch.tensor(cohort[c].to_numpy(float))[learns] for c in ("time_months", "event"))
     return train_network(everyone[learns], time, event, task.settings, task.seed, _unfinished(task))
 
 
-def _unfinished(task: Task) -> Unfinished:
+def _unfinished(task: FoldTask) -> Unfinished:
     return Unfinished(task.path.with_name(f"unfinished_{task.path.name}"), task.card)
 
 

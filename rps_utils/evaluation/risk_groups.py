@@ -35,7 +35,7 @@ from rps_utils.survival.curves import (
 from rps_utils.survival.follow_up import Estimate, at_risk
 
 GROUPS = ("low", "high")
-RULES = "None or 'median' (of the training scores), 'maxstat' (searched in training), or a number"
+CUTOFF_RULES = "None or 'median' (of the training scores), 'maxstat' (searched in training), or a number"
 
 
 def training_cutoffs(scores: pd.DataFrame, rule: str | float | None = None) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def _learn(part: Slice, rule: str | float | None) -> Cutoff:
         return maxstat_cutoff(*part.follow_up, part.risk)
     if isinstance(rule, (int, float)) and not isinstance(rule, bool):
         return Cutoff(float(rule))
-    raise ValueError(f"cutoff is {rule!r}; allowed: {RULES}; notebook 11 takes it as parameter")
+    raise ValueError(f"cutoff is {rule!r}; allowed: {CUTOFF_RULES}; notebook 11 takes it as parameter")
 
 
 def _given_cutoff(part: Slice, rule: str | float | None) -> float:

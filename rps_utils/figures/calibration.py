@@ -34,7 +34,7 @@ def calibration_plot(
         return nothing_to_show(title)
     models = list(dict.fromkeys(groups["model"]))
     colours = colours or model_colours(models)
-    figure = panels(models, title, 330 if len(models) > 3 else 400)
+    figure = panels(models, title, height=330 if len(models) > 3 else 400)
     for place, model in enumerate(models, 1):
         where = {"row": 1, "col": place}
         figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1}, **where)

@@ -26,7 +26,7 @@ def decision_bands(bands: pd.DataFrame, title: str, colours: Mapping[str, str] |
         return nothing_to_show(title)
     models = list(dict.fromkeys(bands["model"]))
     colours = colours or model_colours(models)
-    figure = panels(models, title, 330 if len(models) > 3 else 400)
+    figure = panels(models, title, height=330 if len(models) > 3 else 400)
     for place, model in enumerate(models, 1):
         rows, where = bands[bands["model"] == model], {"row": 1, "col": place}
         band(figure, rows, "threshold", colours[model], where)

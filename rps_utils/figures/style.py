@@ -190,7 +190,7 @@ def padded(values: np.ndarray, *also: float) -> list[float]:
     return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
 
 
-def panels(titles: Sequence[str], title: str, height: int = 430, shared: bool = True) -> go.Figure:
+def panels(titles: Sequence[str], title: str, *, height: int = 430, shared: bool = True) -> go.Figure:
     """Return a figure with one panel a title, side by side."""
     figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=0.05)
     figure.update_layout(template=figure_template(), title={"text": title}, height=height, showlegend=False)

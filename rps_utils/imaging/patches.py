@@ -32,8 +32,8 @@ from rps_utils.files import whole_file
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.progress import in_parallel
 
-AIR_HU = -1000.0
-BODY_HU = -500.0
+EMPTY_HU = -1000.0
+OUTSIDE_BODY_HU = -500.0
 DEVIATION_HU = 100.0
 CHANNELS = ("tumour", "mask", "deviation", "context", "rim")
 HU_CHANNELS = ("tumour", "context", "hu")
@@ -158,7 +158,7 @@ def is_right_sided(ct: np.ndarray, mask: np.ndarray) -> bool:
         voxels above -500 HU in the slices that hold tumour, so it follows a patient who lies off centre.
     """
     slices = mask.any(axis=(0, 1))
-    body = (ct[:, :, slices] > BODY_HU).sum(axis=(1, 2))
+    body = (ct[:, :, slices] > OUTSIDE_BODY_HU).sum(axis=(1, 2))
     tumour = mask.sum(axis=(1, 2))
     position = np.arange(len(body))
     middle = np.average(position, weights=body if body.any() else np.ones_like(body))
@@ -199,12 +199,12 @@ def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, setting
     if settings.canonical and is_right_sided(ct, inside):
         ct, inside = ct[::-1], inside[::-1]
     cell, weights = patch_weights(inside, spacing, settings)
-    above_air, tumour = clip_hu(ct) - AIR_HU, inside.astype(np.float32)
+    above_air, tumour = clip_hu(ct) - EMPTY_HU, inside.astype(np.float32)
     total, covered = average_on_grid(above_air, weights), average_on_grid(tumour, weights)
     within = average_on_grid(above_air * tumour, weights)
     return TissueGrid(
-        inside_hu=AIR_HU + within / np.maximum(covered, 1e-3),
-        outside_hu=AIR_HU + (total - within) / np.maximum(1 - covered, 1e-3),
+        inside_hu=EMPTY_HU + within / np.maximum(covered, 1e-3),
+        outside_hu=EMPTY_HU + (total - within) / np.maximum(1 - covered, 1e-3),
         coverage=np.clip(covered, 0, 1),
         median_hu=float(np.median(ct[inside])),
         cell_mm=cell,

@@ -1,7 +1,6 @@
 """The report of a run: one page that works offline, made from the files of the run folder and nothing else.
 
 What a run does not have (an evaluation of scores alone has no cohort and no images) is left out of its report.
-The published numbers stand here once, for notebook 12, the report and the command line.
 """
 
 from __future__ import annotations
@@ -21,22 +20,24 @@ from rps_utils.finished.audit import audit, can_audit, verdict
 from rps_utils.pages import page_table, render_page
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
 from rps_utils.report.sections import SECTIONS, MetricTable
+from rps_utils.run_folder import RunFolder
 
 
-def c_index_table(run: str | Path) -> str:
+def c_index_table(folder: str | Path) -> str:
     """Return the C-index table of a run as text for a terminal, the paper's numbers beside."""
-    table = paper_and_run(read_csv(Path(run) / "metrics.csv"))
-    kind = run_data_kind(Path(run))
+    run = RunFolder(folder)
+    table = paper_and_run(read_csv(run.metrics))
+    kind = run_data_kind(run)
     return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
 
 
-def read_figures(run: Path, number: str) -> list[dict[str, str]]:
+def read_figures(run: RunFolder, number: str) -> list[dict[str, str]]:
     """Return the figures of one notebook: name, title, caption, height and plotly JSON safe inside a page.
 
     Figures of simulated lessons (``_lesson_`` in the name) come after those of the run's own patients.
     """
     shown = []
-    for path in sorted(run.glob(f"figures/{number}_*.json"), key=lambda p: ("_lesson_" in p.name, p.name)):
+    for path in sorted(run.figures.glob(f"{number}_*.json"), key=lambda p: ("_lesson_" in p.name, p.name)):
         figure = read_json(path)
         layout = figure["layout"]
         shown.append(
@@ -61,16 +62,16 @@ def _metric_tables(metrics: pd.DataFrame, wanted: Iterable[MetricTable]) -> list
     return tables
 
 
-def _read_tables(run: Path, beginnings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _read_tables(run: RunFolder, beginnings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return the tables of a section by file name, in the order of `beginnings`."""
     return {
         path.name: page_table(read_csv(path), path.stem.replace("_", " ").capitalize())
         for beginning in beginnings
-        for path in sorted(run.glob(f"tables/{beginning}*.csv"))
+        for path in sorted(run.tables.glob(f"{beginning}*.csv"))
     }
 
 
-def _filled_sections(run: Path, metrics: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+def _filled_sections(run: RunFolder, metrics: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the sections that have something to show, and the names of the tables used."""
     filled: list[dict[str, Any]] = []
     used: list[str] = []
@@ -120,12 +121,12 @@ def cohort_name(record: Mapping[str, Any], given: str | None) -> str:
     return given or record.get("manifest", {}).get("file") or "scores.csv"
 
 
-def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
+def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
     """Write ``RUN/report.html`` from the files of the run folder and return its path.
 
     Parameters
     ----------
-    run : str or Path
+    folder : str or Path
         Run folder with ``metrics.csv`` at least; everything else is shown if it is there.
     cohort_label : str, optional
         What the cohort is to be called, for example "Phantom, seed 2026, synthetic". Default: its manifest.
@@ -135,18 +136,17 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
     FileNotFoundError
         There is no ``metrics.csv``: nothing was evaluated.
     """
-    run = Path(run)
-    metrics = read_csv(run / "metrics.csv")
-    record = read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    run = RunFolder(folder)
+    metrics, record = read_csv(run.metrics), run.read_record()
     sections, used = _filled_sections(run, metrics)
-    others = [path for path in sorted(run.glob("tables/*.csv")) if path.name not in used]
+    others = [path for path in sorted(run.tables.glob("*.csv")) if path.name not in used]
     page = render_page(
         "report.html",
         cohort=cohort_name(record, cohort_label),
         data_kind=run_data_kind(run),
         counts=_counts(run),
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
-        whole_study=(run / "cohort.csv").is_file(),
+        whole_study=run.cohort.is_file(),
         audit=_audit_lines(run),
         parameters=page_table(parameter_table(record.get("parameters", {})), "Parameters of the notebooks."),
         choices=page_table(NOT_REPORTED, "What the abstract does not report, and what was chosen."),
@@ -159,25 +159,25 @@ def write_report(run: str | Path, cohort_label: str | None = None) -> Path:
         paper_doi=PAPER_DOI,
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
-    return write_text(page, run / "report.html")
+    return write_text(page, run.report)
 
 
-def run_data_kind(run: Path) -> str:
+def run_data_kind(run: RunFolder) -> str:
     """Return whose data the run is about; empty where scores came from elsewhere."""
-    return data_kind(read_csv(run / "cohort.csv")) if (run / "cohort.csv").is_file() else ""
+    return data_kind(run.read_cohort()) if run.cohort.is_file() else ""
 
 
-def _audit_lines(run: Path) -> list[str]:
+def _audit_lines(run: RunFolder) -> list[str]:
     """Return the verdict of the audit and its findings; nothing where scores came from elsewhere."""
-    if not can_audit(run):
+    if not can_audit(run.path):
         return []
-    findings = audit(run)
-    return [verdict(run, findings), *findings]
+    findings = audit(run.path)
+    return [verdict(run.path, findings), *findings]
 
 
-def _counts(run: Path) -> list[str]:
+def _counts(run: RunFolder) -> list[str]:
     """Return one sentence a split: patients and local recurrences."""
-    if not (run / "scores.csv").is_file():
+    if not run.scores.is_file():
         return []
-    patients = read_csv(run / "scores.csv").drop_duplicates("patient_id").groupby("split")["event"]
+    patients = read_csv(run.scores).drop_duplicates("patient_id").groupby("split")["event"]
     return [f"{split}: {len(event)} patients, {int(event.sum())} local recurrences" for split, event in patients]

@@ -24,7 +24,7 @@ def manifest(patients=115, split=True):
         }
     )
     if split:
-        table["split"] = draw_split(table["time_months"], table["event"], 1)
+        table["split"] = draw_split(table["event"], 1)
     return table
 
 
@@ -37,17 +37,29 @@ def test_split_has_the_paper_s_size_and_equal_event_rates():
     assert counts.to_dict() == {"training": 86, "validation": 29}
     rates = cohort.groupby("split")["event"].mean()
     assert abs(rates["training"] - rates["validation"]) < 0.03
-    medians = cohort.groupby("split")["time_months"].median()
-    assert abs(medians["training"] - medians["validation"]) < 10
 
 
 def test_split_follows_the_seed_alone():
     cohort = manifest()
-    args = cohort["time_months"], cohort["event"]
-    np.testing.assert_array_equal(draw_split(*args, 1), cohort["split"])
-    assert (draw_split(*args, 2) != cohort["split"]).any()
+    event = cohort["event"]
+    np.testing.assert_array_equal(draw_split(event, 1), cohort["split"])
+    assert (draw_split(event, 2) != cohort["split"]).any()
     with pytest.raises(ValueError, match=r"training_share = 1\.0 leaves a split of 115 patients empty"):
-        draw_split(*args, 1, training_share=1.0)
+        draw_split(event, 1, training_share=1.0)
+
+
+@pytest.mark.parametrize(("events", "seed"), [(49, 2026), (43, 1), (58, 2)])
+def test_the_split_is_stratified_by_event(events, seed):
+    event = pd.Series(np.random.default_rng(seed).permutation([1] * events + [0] * (115 - events)))
+    split = draw_split(event, seed)
+    assert (split == "training").sum() == 86 and (split == "validation").sum() == 29
+    assert abs(event[split == "validation"].mean() - event.mean()) < 0.02
+
+
+def test_deaths_told_apart_leave_the_split_as_it_is():
+    event = pd.Series(np.random.default_rng(0).choice([0, 1, 2], 60))
+    told, plain = (draw_split(e, 3) for e in (event, (event == 1).astype(int)))
+    assert (told == plain).all() and (told == "validation").sum() == 15
 
 
 @pytest.mark.parametrize("folds", [3, 5, 10])

@@ -360,7 +360,8 @@ def test_stopped_run_goes_on_with_the_same_scores(small_cohort, fitted, trained)
 KILLED = """
 import sys, time
 import numpy as np, pandas as pd
-from rps_utils import training
+from rps_utils.deep import training
+from rps_utils.deep.folds import fit_fold_networks
 
 class Halting(training.Training):
     def save(self, kept):
@@ -373,7 +374,7 @@ training.Training, training.SAVE_EVERY_S, training.SAVING_SHARE = Halting, 0.0, 
 folder = sys.argv[1]
 cohort = pd.read_csv(folder + "/cohort.csv", float_precision="round_trip")
 settings = training.TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
-training.fit_fold_networks(np.load(folder + "/patches.npy"), cohort, [(0,)], settings, folder + "/models")
+fit_fold_networks(np.load(folder + "/patches.npy"), cohort, [(0,)], settings, folder + "/models")
 """
 
 

@@ -163,7 +163,7 @@ def concordance(data):
         for label, tau in (("Inf", np.inf), ("tau", data.tau)):
             yield f"{name}/uno_c/R_nG2/tau={label}", uno_c(*args, tau)
             yield f"{name}/uno_c/G=test_left/tau={label}", uno_c(*args, tau)
-            yield f"{name}/uno_se/R_nG2/tau={label}", c_standard_error(*args, tau)[1]
+            yield f"{name}/uno_se/R_nG2/tau={label}", c_standard_error(*args, tau=tau)[1]
         yield f"{name}/weighted_c/timewt=S_over_G", uno_c(*args, np.inf)
 
 
@@ -242,7 +242,7 @@ def calibration_at(data, args, lrfs, t):
     yield from {"oe": ratio.value, "oe_lo": ratio.ci_low, "oe_hi": ratio.ci_high}.items()
     yield from {"obs_risk_km": 1 - survival_at(*args, t), "mean_pred": 1 - lrfs.mean()}.items()
     k = data.config["calib_k"]
-    for g in calibration_groups(*args, lrfs, t, k).itertuples():
+    for g in calibration_groups(*args, lrfs, t, groups=k).itertuples():
         values = (g.n, g.predicted, g.observed, g.ci_low, g.ci_high)
         for key, value in zip(("n", "mean_pred", "obs", "obs_lo_loglog", "obs_hi_loglog"), values, strict=True):
             yield f"group{g.group}_of_{k}/{key}", value
@@ -324,9 +324,9 @@ def logrank(data):
 def paired_c(data):
     args = (*follow_up(data.test), data.test["lpA"], data.test["lpB"])
     for label, tau in (("n", None), ("n_over_G2", np.inf)):
-        pair = compare_c(*args, tau, counts=resample_counts(len(data.test), 5), permutations=0)
+        pair = compare_c(*args, tau=tau, counts=resample_counts(len(data.test), replicates=5), permutations=0)
         d, se = pair.difference.value, pair.std_error
-        variances = [c_standard_error(*args[:2], score, tau)[1] ** 2 for score in args[2:]]
+        variances = [c_standard_error(*args[:2], score, tau=tau)[1] ** 2 for score in args[2:]]
         values = {"cA": pair.c_a, "cB": pair.c_b, "diff": pair.c_a - pair.c_b, "se_diff": se, "z": pair.z, "p": pair.p}
         values |= {"lo": d - Z * se, "hi": d + Z * se, "cov": (sum(variances) - se**2) / 2}
         yield from ((f"timewt={label}/{key}", value) for key, value in values.items())
@@ -389,7 +389,7 @@ def bootstrap(data):
         return harrell_c(*args[:3], weights=weights) - harrell_c(*args[:2], args[3], weights=weights)
 
     plans = {"harrell_A": (harrell_c, a), "harrell_B": (harrell_c, b), "diff_A_B": (difference, a, b)}
-    plans |= {"uno_A_tau": (uno_c, a, data.tau), "auc_A_t2": (td_auc, a, data.times[1])}
+    plans |= {"uno_A_tau": (uno_c, a, data.tau), "auc_A_t2": (auc_at, a, data.times[1])}
     for name, (metric, *rest) in plans.items():
         args = (*follow_up(data.test), *rest)
         estimate, values = metric(*args), replicate(metric, counts, *args)
@@ -399,7 +399,7 @@ def bootstrap(data):
         found = {"n_failed": len(values) - len(good), "se": good.std(ddof=1), "mean": good.mean()}
         found |= {"z0": z0, "acc": acceleration}
         for method, short in (("percentile", "perc"), ("basic", "basic"), ("normal", "norm"), ("bca", "bca")):
-            limits = interval_from(values, estimate, method, left_out)
+            limits = interval_from(values, estimate, method=method, left_out=left_out)
             found |= {f"{short}_lo": limits[0], f"{short}_hi": limits[1]}
         yield from ((f"test/{name}/{key}", value) for key, value in found.items())
 

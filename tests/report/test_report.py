@@ -14,6 +14,7 @@ from rps_utils.files import write_csv, write_json
 from rps_utils.pages import column_texts
 from rps_utils.report.page import c_index_table, parameter_table, read_figures, write_report
 from rps_utils.report.paper import NOT_REPORTED, PAPER_C, hazard_ratio_beside_paper, logrank_beside_paper, paper_and_run
+from rps_utils.run_folder import RunFolder
 from rps_utils.runs.parameters import default_parameters
 from rps_utils.runs.steps import NOTEBOOKS
 from tests.evaluation.test_evaluation import every_row, score_table
@@ -164,7 +165,7 @@ def test_simulated_lessons_come_after_the_runs_own_figures(tmp_path):
     data = pd.DataFrame({"x": [1]})
     for name in ("07_a_lesson_b", "07_z"):
         save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
-    assert [f["name"] for f in read_figures(tmp_path, "07")] == ["07_z", "07_a_lesson_b"]
+    assert [f["name"] for f in read_figures(RunFolder(tmp_path), "07")] == ["07_z", "07_a_lesson_b"]
 
 
 def test_without_metrics_there_is_no_report(tmp_path):
@@ -246,7 +247,7 @@ def test_columns_are_written_for_reading(values, texts):
 
 
 def test_choices_name_parameters_that_notebooks_have():
-    known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path.stem)}
+    known = {name for path in NOTEBOOKS.glob("*.ipynb") for name in default_parameters(path)}
     named = {name for names in NOT_REPORTED["parameters"] for name in names.split(", ") if name}
     assert named <= known
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from rps_utils.lab.phantom.tumour import Shape, outside_mm, rotation
+from rps_utils.lab.phantom.tumour import TumourShape, outside_mm, rotation
 
 SOFT_MM = 2.0
 SKIN_MM = 2.0
@@ -64,7 +64,7 @@ class Patient:
     """
 
     body: Body
-    tumour: Shape
+    tumour: TumourShape
     outward: float
     tissue: dict[str, float]
 
@@ -135,7 +135,7 @@ class Canvas:
         self.blend(cut, (1.0 - level) * np.minimum(rx, ry), hu, within)
 
 
-def distend(body: Body, tumour: Shape) -> Body:
+def distend(body: Body, tumour: TumourShape) -> Body:
     """Return the body with a belly that holds nearly all of the tumour; `bulge_over` sees to the rest."""
     front = tumour.centre[1] + tumour.half[1] + 0.8 * body.fat + body.wall
     return replace(body, belly=max(body.half_depth, 0.97 * front))
@@ -156,7 +156,7 @@ def paint_wall(canvas: Canvas, patient: Patient) -> None:
     canvas.hu = AIR + np.clip(0.5 + depth / SOFT_MM, 0, 1) * (hu - AIR)
 
 
-def body_depth(canvas: Canvas, body: Body, tumour: Shape) -> np.ndarray:
+def body_depth(canvas: Canvas, body: Body, tumour: TumourShape) -> np.ndarray:
     """Return the depth below the skin along the ray to the body axis, mm (negative outside)."""
     x, y = canvas.x[:, None], canvas.y[None, :]
     reach = np.hypot(x, y) + 1e-6
@@ -176,7 +176,7 @@ def body_level(x: np.ndarray, y: np.ndarray, half_width: float, half_depth: Arra
     return ((np.abs(x) / half_width) ** power + (np.abs(y) / half_depth) ** power) ** (1 / power)
 
 
-def bulge_over(canvas: Canvas, depth: np.ndarray, tumour: Shape, fat: np.ndarray, wall: float) -> None:
+def bulge_over(canvas: Canvas, depth: np.ndarray, tumour: TumourShape, fat: np.ndarray, wall: float) -> None:
     """Raise `depth` in place so that the wall passes outside the tumour (smooth maximum)."""
     reach = tumour.half + 80.0
     cut, (x, y, z) = canvas.box(tumour.centre - reach, tumour.centre + reach)
@@ -186,7 +186,7 @@ def bulge_over(canvas: Canvas, depth: np.ndarray, tumour: Shape, fat: np.ndarray
     depth[cut] += mix * (needed - depth[cut]) + soft * mix * (1 - mix)
 
 
-def push_away(points: np.ndarray, tumour: Shape, direction: Sequence[float], level: float = 1.2) -> np.ndarray:
+def push_away(points: np.ndarray, tumour: TumourShape, direction: Sequence[float], level: float = 1.2) -> np.ndarray:
     """Move points (n x 3, mm) along `direction` until they lie outside the tumour."""
     points = np.array(points, dtype=float)
     for _ in range(60):

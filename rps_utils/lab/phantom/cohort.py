@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
+from rps_utils.cohort.splits import draw_split
 from rps_utils.files import file_sha256, whole_file, write_csv
 from rps_utils.lab.phantom.ct import render_with_reference
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
@@ -27,7 +28,7 @@ MANIFEST_COLUMNS = (
     *("multifocal", "symptoms", "margin", "rupture", "organs_resected", "radiotherapy", "chemotherapy"),
     *("risk_Oracle", "data_kind", "image_sha256", "mask_sha256", "reference_map_sha256"),
 )
-IMAGES = {"image": "ct", "mask": "mask", "reference_map": "reference"}  # column to the end of the file's name
+IMAGE_KINDS = {"image": "ct", "mask": "mask", "reference_map": "reference"}  # column to the end of the file's name
 COMPRESSION = 1
 
 
@@ -75,7 +76,9 @@ def write_cohort(
     causes = image_causes(cohort, seed, variant)
     keep_one_cohort(folder, truth_table(cohort, causes))
     write_images(folder, cohort["patient_id"], causes, n_jobs)
-    manifest = manifest_table(folder, cohort.assign(split=draw_split(cohort["event"], seed, training_share)))
+    manifest = manifest_table(
+        folder, cohort.assign(split=draw_split(cohort["event"], seed, training_share=training_share))
+    )
     return write_csv(manifest, folder / "data_manifest.csv")
 
 
@@ -83,17 +86,6 @@ def patient_names(patients: int) -> list[str]:
     """Return RPS-001, RPS-002, ... with as many digits as the cohort needs, at least three."""
     digits = max(3, len(str(patients)))
     return [f"RPS-{i + 1:0{digits}d}" for i in range(patients)]
-
-
-def draw_split(event: pd.Series, seed: int, training_share: float) -> np.ndarray:
-    """Return "training" or "validation" for each patient, at the same event rate in both as nearly as it goes."""
-    rng = np.random.default_rng([seed, 86])
-    wanted = round(len(event) * (1 - training_share))
-    events = np.flatnonzero(event.to_numpy() == 1)
-    others = np.flatnonzero(event.to_numpy() != 1)
-    with_event = round(wanted * len(events) / len(event))
-    chosen = [*rng.permutation(events)[:with_event], *rng.permutation(others)[: wanted - with_event]]
-    return np.where(np.isin(np.arange(len(event)), chosen), "validation", "training")
 
 
 def truth_table(cohort: pd.DataFrame, causes: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +114,7 @@ def write_images(
     jobs = [
         delayed(write_patient)(folder / "images", name, row)
         for name, row in zip(names, rows, strict=True)
-        if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in IMAGES.values())
+        if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in IMAGE_KINDS.values())
     ]
     for _ in in_parallel(jobs, n_jobs, "synthetic patients", ordered=False, before=len(names) - len(jobs)):
         pass
@@ -131,7 +123,7 @@ def write_images(
 def write_patient(folder: Path, name: str, latents: Mapping) -> None:
     """Render one patient and write CT, mask and reference map."""
     ct, mask, affine, reference = render_with_reference(latents, int(latents["image_seed"]))
-    for volume, kind in zip((ct, mask, reference), IMAGES.values(), strict=True):
+    for volume, kind in zip((ct, mask, reference), IMAGE_KINDS.values(), strict=True):
         write_nifti(volume, affine, folder / f"{name}_{kind}.nii.gz")
 
 
@@ -153,7 +145,7 @@ def write_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
 def manifest_table(folder: Path, cohort: pd.DataFrame) -> pd.DataFrame:
     """Return the manifest: paths relative to `folder` with forward slashes, outcome, covariates and hashes."""
     table = cohort.assign(risk_Oracle=cohort["eta"], data_kind="synthetic")
-    for column, kind in IMAGES.items():
+    for column, kind in IMAGE_KINDS.items():
         table[column] = "images/" + cohort["patient_id"] + f"_{kind}.nii.gz"
         table[f"{column}_sha256"] = [file_sha256(folder / path) for path in table[column]]
     return table[list(MANIFEST_COLUMNS)]

@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from rps_utils.lab.phantom import tumour as pt
 from rps_utils.lab.phantom.anatomy import Body, Canvas, Patient, distend, paint_organs, paint_table, paint_wall
-from rps_utils.lab.phantom.tumour import Shape
+from rps_utils.lab.phantom.tumour import TumourShape
 
 SHAPE_XY = (192, 160)
 SCAN_HALF_LENGTH_MM = 160.0
@@ -180,7 +180,7 @@ def draw_tissue(rng: np.random.Generator, gain: float) -> dict[str, float]:
     return enhanced | {name: rng.normal(mean, sd) for name, (mean, sd) in FIXED.items()}
 
 
-def place_tumour(shape: Shape, body: Body, outward: float, rng: np.random.Generator) -> Shape:
+def place_tumour(shape: TumourShape, body: Body, outward: float, rng: np.random.Generator) -> TumourShape:
     """Put the tumour in the retroperitoneum of its side, clear of the spine and of the back wall.
 
     Small tumours lie beside the spine at a random height; large ones are moved forward and outward until they
@@ -209,7 +209,7 @@ def spine_points(body: Body, z: float, half: float) -> np.ndarray:
     return np.array([[*point, h] for h in np.linspace(z - half, z + half, 15) for point in ring])
 
 
-def make_canvas(body: Body, tumour: Shape, scan: Scan, fixed_grid: bool) -> Canvas:
+def make_canvas(body: Body, tumour: TumourShape, scan: Scan, fixed_grid: bool) -> Canvas:
     """Return an empty canvas that holds the body and the whole tumour."""
     margin = body.fat + body.wall + 14
     low = np.minimum(
@@ -288,7 +288,7 @@ def paint_satellites(canvas: Canvas, patient: Patient, hu: float, rng: np.random
         canvas.ellipsoid(place, np.full(3, radius) * rng.uniform(0.8, 1.2, 3), hu)
 
 
-def _nearer(tumour: pt.Shape, place: np.ndarray, distance_mm: float) -> bool:
+def _nearer(tumour: pt.TumourShape, place: np.ndarray, distance_mm: float) -> bool:
     """Tell whether a point lies in the tumour, or nearer to its surface than a distance."""
     x, y, z = place
     level = tumour.level(x, y, z)

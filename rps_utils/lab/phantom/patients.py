@@ -128,7 +128,7 @@ def draw_patients(
         raise ValueError(f"n is {n}: a cohort needs at least 1 patient")
     draws = uniform_streams(n, seed)
     patients = draw_covariates(draws)
-    patients["eta"] = log_hazard(patients, draws, VARIANTS[variant])
+    patients["eta"] = true_log_hazard(patients, draws, VARIANTS[variant])
     patients["time_months"], patients["event"] = draw_outcome(patients, draws, variant, endpoint, visit_grid)
     patients["scanner"] = draws["accrual"] if VARIANTS[variant].era else draws["scanner"]
     patients["image_seed"] = image_seeds(n, seed)
@@ -249,7 +249,7 @@ def clinical_log_hazard(patients: pd.DataFrame) -> np.ndarray:
     return total
 
 
-def log_hazard(patients: pd.DataFrame, draws: dict[str, np.ndarray], variant: Variant) -> np.ndarray:
+def true_log_hazard(patients: pd.DataFrame, draws: dict[str, np.ndarray], variant: Variant) -> np.ndarray:
     """Return eta, the true log hazard of local recurrence (higher = earlier)."""
     latents = patients[["z_rad", "z_spat", "z_int"]].to_numpy()
     image = (latents * [variant.z_rad, variant.z_spat, variant.z_int]).sum(axis=1)
@@ -264,7 +264,7 @@ def weibull_scale(variant: str) -> float:
     It is found on 200,000 patients of a fixed seed, so it belongs to the variant and not to a cohort.
     """
     draws = uniform_streams(CALIBRATION_PATIENTS, CALIBRATION_SEED)
-    relative = np.exp(log_hazard(draw_covariates(draws), draws, VARIANTS[variant]))
+    relative = np.exp(true_log_hazard(draw_covariates(draws), draws, VARIANTS[variant]))
 
     def excess(log_scale: float) -> float:
         cumulative = (ANCHOR_MONTHS / np.exp(log_scale)) ** WEIBULL_SHAPE

@@ -37,7 +37,7 @@ def random_field(
 
 
 @dataclass(frozen=True)
-class Shape:
+class TumourShape:
     """A lobulated ellipsoid: star-shaped about its centre, so every voxel has a level (below 1 = inside).
 
     Attributes
@@ -96,7 +96,7 @@ def sphere_directions(count: int = 600) -> np.ndarray:
     return np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=1)
 
 
-def surface_points(shape: Shape) -> np.ndarray:
+def surface_points(shape: TumourShape) -> np.ndarray:
     """Return points on the surface relative to the centre, mm."""
     directions = sphere_directions()
     return (directions * shape.radius(list(directions.T))[:, None]) @ np.linalg.inv(shape.to_unit).T
@@ -107,7 +107,7 @@ def soft_limit(length: float, limit: float) -> float:
     return float((length**-4.0 + limit**-4.0) ** -0.25)
 
 
-def draw_shape(size_cm: float, rng: np.random.Generator) -> Shape:
+def draw_shape(size_cm: float, rng: np.random.Generator) -> TumourShape:
     """Draw a tumour at the origin whose longest diameter is `size_cm`.
 
     Width and depth level off near 196 and 168 mm, because an abdomen has no more room: beyond about 20 cm the
@@ -121,7 +121,7 @@ def draw_shape(size_cm: float, rng: np.random.Generator) -> Shape:
     height = np.concatenate([np.full(7, 1.0), np.full(7, 0.8)])
     height *= rng.uniform(0.06, 0.12) * np.sqrt(2 / (height**2).sum())
     turn = rotation(tilt)
-    shape = Shape(np.zeros(3), np.diag(1 / half) @ turn, waves, rng.uniform(0, 2 * np.pi, 14), height, half)
+    shape = TumourShape(np.zeros(3), np.diag(1 / half) @ turn, waves, rng.uniform(0, 2 * np.pi, 14), height, half)
     points = surface_points(shape)
     longest = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=-1)).max()
     scale = 10 * size_cm / longest
@@ -181,7 +181,7 @@ def soft_top(values: np.ndarray, share: float) -> np.ndarray:
     return np.clip(0.5 + (values - np.quantile(values, 1 - share)) / 0.3, 0.0, 1.0)
 
 
-def scatter_foci(shape: Shape, radius: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+def scatter_foci(shape: TumourShape, radius: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Return centres of small foci inside the tumour that do not touch each other."""
     points = surface_points(shape)
     centres: list[np.ndarray] = []

@@ -12,7 +12,7 @@ import pandas as pd
 from rps_utils.files import write_csv
 from rps_utils.lab.studies.pool import make_pool
 from rps_utils.lab.studies.power import power_table
-from rps_utils.lab.studies.replicates import FUSED, StudySettings, run_study
+from rps_utils.lab.studies.replicates import FUSED_WITH, StudySettings, run_study
 from rps_utils.lab.studies.tables import below, gain, mean_estimate, rows_of, share_estimate
 from rps_utils.learning.crossfit import predictor_p
 from rps_utils.survival.follow_up import Estimate
@@ -74,12 +74,12 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 def _verdicts_of(variant: str, model: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
-    blind = variant == "null" or (variant == "decoupled" and model in FUSED)
+    blind = variant == "null" or (variant == "decoupled" and model in FUSED_WITH)
     if blind:
         found.append(_verdict("mean C in validation", rows["c_validation"], mean_estimate, 0.5))
         found.append(_verdict("KM split, median cut-off: p < .05", below(rows["km_p"]), share_estimate, 0.05))
         found.append(_verdict("KM split, searched cut-off: p < .05", below(rows["km_p_recut"]), share_estimate, 0.05))
-    if model in FUSED and variant in ("null", "decoupled", "clinical_only"):
+    if model in FUSED_WITH and variant in ("null", "decoupled", "clinical_only"):
         for kind, name in (("cross_fitted", "cross-fitted"), ("apparent", "in-sample")):
             p = below(rows[f"lrt_p_{kind}"])
             found.append(_verdict(f"added value of the {name} score: p < .05", p, share_estimate, 0.05))
@@ -99,7 +99,7 @@ def _comparisons(variant: str, part: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         _verdict("fused minus Clinical, true C", gain(part, fused, "Clinical"), mean_estimate, 0.0, "<=")
         | {"model": fused}
-        for fused in FUSED.values()
+        for fused in FUSED_WITH.values()
         if fused in there
     ]
 

@@ -45,7 +45,7 @@ def measure_scores(pool: Pool, variant: str, cohort: int) -> Rows:
     """
     draw = draw_replicate(pool, variant, cohort, COHORT)
     rows = []
-    for model, make in {"DL": network_scores, "Rad": _radiomic, "volume": volume_scores}.items():
+    for model, make in {"DL": held_out_networks, "Rad": _radiomic, "volume": volume_scores}.items():
         begin = time.process_time()
         about = {"variant": variant, "cohort": cohort, "model": model}
         rows.append({**about, **judge_held_out(draw, make(draw)), "seconds": round(time.process_time() - begin, 2)})
@@ -68,7 +68,7 @@ def judge_held_out(draw: Replicate, scores: dict[str, pd.Series]) -> dict[str, f
     return found
 
 
-def network_scores(draw: Replicate, settings: TrainingSettings | None = None) -> dict[str, pd.Series]:
+def held_out_networks(draw: Replicate, settings: TrainingSettings | None = None) -> dict[str, pd.Series]:
     """Train the five fold networks of a cohort; return their scores by kind."""
     settings = settings or TrainingSettings(seed=draw.seed, intensity_channels=PATCHES.hu_channels())
     left_out = [(k,) for k in range(COHORT.folds)]
@@ -122,7 +122,7 @@ def run_scores(
     )
 
 
-def score_table(table: pd.DataFrame, kind: str = "c_held_out") -> pd.DataFrame:
+def held_out_table(table: pd.DataFrame, kind: str = "c_held_out") -> pd.DataFrame:
     """Return for each variant and model the mean C over cohorts: ``cohorts, mean, se, low, high`` (95 %)."""
     groups = table.dropna(subset=kind).groupby(["variant", "model"], sort=False)[kind]
     return pd.DataFrame({name: mean_with_interval(values) for name, values in groups}).T.rename_axis(

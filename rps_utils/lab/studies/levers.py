@@ -345,7 +345,7 @@ def as_scanned(draw: Replicate) -> np.ndarray:
     return np.where(right, draw.patches[:, :, ::-1], draw.patches)
 
 
-PLAIN, HU = {"network": "plain", "learning_rate": 3e-3}, {"intensity_channels": (0,)}
+PLAIN_NETWORK, HU = {"network": "plain", "learning_rate": 3e-3}, {"intensity_channels": (0,)}
 
 
 def _augmented(**changed: Any) -> dict[str, Any]:
@@ -356,14 +356,18 @@ LEVERS: dict[str, Lever] = {
     "default": Lever("the default recipe"),
     # what the network is shown
     "plain_hu_raw": Lever(
-        "plain network, HU only, no augmentation", {**PLAIN, **HU, "augmentation": NO_AUGMENTATION}, channels("hu")
+        "plain network, HU only, no augmentation",
+        {**PLAIN_NETWORK, **HU, "augmentation": NO_AUGMENTATION},
+        channels("hu"),
     ),
     "plain_hu_all": Lever(
-        "plain network, HU only, all 48 orientations", {**PLAIN, **HU, **_augmented(orientations="all")}, channels("hu")
+        "plain network, HU only, all 48 orientations",
+        {**PLAIN_NETWORK, **HU, **_augmented(orientations="all")},
+        channels("hu"),
     ),
-    "plain_hu": Lever("plain network, HU only", {**PLAIN, **HU}, channels("hu")),
-    "plain_hu_mask": Lever("plain network, HU and mask", {**PLAIN, **HU}, channels("hu", "mask")),
-    "plain": Lever("plain network, all five channels", PLAIN),
+    "plain_hu": Lever("plain network, HU only", {**PLAIN_NETWORK, **HU}, channels("hu")),
+    "plain_hu_mask": Lever("plain network, HU and mask", {**PLAIN_NETWORK, **HU}, channels("hu", "mask")),
+    "plain": Lever("plain network, all five channels", PLAIN_NETWORK),
     "no_deviation": Lever(
         "without the deviation channel", {"intensity_channels": (0, 2)}, channels("tumour", "mask", "context", "rim")
     ),

@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rps_utils.cohort.splits import draw_folds
+from rps_utils.cohort.splits import draw_folds, draw_split
 from rps_utils.intervals.cutoffs import apply_cutoff, logrank_scan, median_cutoff
 from rps_utils.intervals.resampling import c_interval, resample_counts
-from rps_utils.lab.phantom.cohort import draw_split
-from rps_utils.lab.phantom.patients import VARIANTS, draw_outcome, log_hazard, uniform_streams
+from rps_utils.lab.phantom.patients import VARIANTS, draw_outcome, true_log_hazard, uniform_streams
 from rps_utils.lab.studies.pool import PATCHES, Pool
 from rps_utils.lab.studies.tables import Rows, grow_table, short
 from rps_utils.learning.cox import fit_cox, fit_lifelines, hazard_ratios, likelihood_ratio_p
@@ -42,16 +41,16 @@ from rps_utils.survival.curves import logrank
 
 # Half as wide as the default network and trained more gently: many hundreds are trained here.
 QUICK_NETWORK: dict[str, Any] = {"network": "region", "network_options": {"widths": (8, 16)}, "learning_rate": 3e-3}
-KINDS = ("apparent", "cross_fitted", "validation")
-FUSED = {"DL": "DLCM", "Rad": "RSCM"}
+SCORE_KINDS = ("apparent", "cross_fitted", "validation")
+FUSED_WITH = {"DL": "DLCM", "Rad": "RSCM"}
 TRAINING_SHARE = 0.75
 TRUTH_DRAWS = 5
 SETTINGS = ("patients", "folds", "epochs", "reserve", "seed")
-COLUMNS = [
+REPLICATE_COLUMNS = [
     *("variant", "replicate", *SETTINGS, "training_events", "validation_patients", "validation_events", "model"),
     *("c_apparent", "c_cross_fitted", "c_validation", "c_low", "c_high", "c_true"),
     *("km_p_training", "km_p", "km_p_recut"),
-    *(f"{value}{unit}_{kind}" for kind in KINDS[:2] for unit in ("", "_high") for value in ("hr", "p", "lrt_p")),
+    *(f"{value}{unit}_{kind}" for kind in SCORE_KINDS[:2] for unit in ("", "_high") for value in ("hr", "p", "lrt_p")),
     "note",
 ]
 
@@ -166,7 +165,7 @@ def with_outcome(people: pd.DataFrame, variant: str, seed: int) -> pd.DataFrame:
     draws = uniform_streams(len(people), seed)
     if VARIANTS[variant].era:
         draws["accrual"] = people["scanner"].to_numpy()
-    people = people.assign(eta=log_hazard(people, draws, VARIANTS[variant]))
+    people = people.assign(eta=true_log_hazard(people, draws, VARIANTS[variant]))
     time, event = draw_outcome(people, draws, variant, "lr", visit_grid=True)
     return people.assign(time_months=time, event=event)
 
@@ -175,7 +174,7 @@ def split_with_reserve(cohort: pd.DataFrame, seed: int) -> np.ndarray:
     """Return the split of the cohort; the reserve counts as validation."""
     split = np.full(len(cohort), "validation", dtype=object)
     own = ~cohort["reserve"].to_numpy()
-    split[own] = draw_split(cohort.loc[own, "event"], seed, TRAINING_SHARE)
+    split[own] = draw_split(cohort.loc[own, "event"], seed, training_share=TRAINING_SHARE)
     return split
 
 
@@ -193,12 +192,12 @@ def score_replicate(draw: Replicate, settings: StudySettings) -> dict[str, Kinds
         cross-fitted kind. ``Oracle`` is the true log hazard.
     """
     scores: dict[str, Kinds | str] = {"Clinical": _attempt(partial(fuse, draw, settings, None))}
-    learners = {"Rad": radiomic_scores} | ({"DL": network_scores} if settings.epochs else {})
+    learners = {"Rad": radiomic_scores} | ({"DL": fold_network_scores} if settings.epochs else {})
     for name, learn in learners.items():
         image = _attempt(partial(learn, draw, settings))
         failed = isinstance(image, str)
-        scores[name] = image if failed else {kind: getattr(image, kind) for kind in KINDS}
-        fused = FUSED[name]
+        scores[name] = image if failed else {kind: getattr(image, kind) for kind in SCORE_KINDS}
+        fused = FUSED_WITH[name]
         scores[fused] = image if failed else _attempt(partial(fuse, draw, settings, image))
         shortcut = f"{fused} in-sample"
         scores[shortcut] = image if failed else _attempt(partial(fuse_in_sample, draw, settings, image))
@@ -225,7 +224,7 @@ def radiomic_scores(draw: Replicate, settings: StudySettings) -> FittedScores:
     return assemble(draw.cohort, score_left_out(draw.cohort, leave_out_sets(settings.folds), fit_and_score), "Rad")
 
 
-def network_scores(draw: Replicate, settings: StudySettings) -> FittedScores:
+def fold_network_scores(draw: Replicate, settings: StudySettings) -> FittedScores:
     """Return the scores of `QUICK_NETWORK`, one seed a fold, trained for `settings.epochs`."""
     from rps_utils.deep.folds import fit_fold_networks
     from rps_utils.deep.training import TrainingSettings
@@ -255,7 +254,7 @@ def fuse_in_sample(draw: Replicate, settings: StudySettings, image: FittedScores
 
 
 def measure_replicate(pool: Pool, variant: str, number: int, settings: StudySettings) -> list[dict[str, Any]]:
-    """Run one replicate and return its rows, one a model; see `COLUMNS` for what they hold."""
+    """Run one replicate and return its rows, one a model; see `REPLICATE_COLUMNS` for what they hold."""
     draw = draw_replicate(pool, variant, number, settings)
     about = {"variant": variant, "replicate": number, **{name: getattr(settings, name) for name in SETTINGS}}
     about |= {
@@ -275,7 +274,7 @@ def measure_model(draw: Replicate, settings: StudySettings, model: str, scores: 
     if np.ptp(scores["validation"]) == 0:
         return {"note": "the score is the same for everybody"}
     found = concordances(draw, scores, settings.resamples) | risk_groups(draw, scores)
-    if model in FUSED:
+    if model in FUSED_WITH:
         for kind in ("cross_fitted", "apparent"):
             found |= _attempt_dict(partial(adjusted, draw, settings, scores[kind], kind))
     return found
@@ -364,14 +363,14 @@ def run_study(
     Returns
     -------
     DataFrame
-        One row a replicate and model, with `COLUMNS`.
+        One row a replicate and model, with `REPLICATE_COLUMNS`.
     """
     settings = settings or StudySettings()
     wanted = [(variant, number, *settings.identity()) for number in range(count) for variant in variants]
     work = partial(_measure_one, pool, settings)
     return grow_table(
         out,
-        columns=COLUMNS,
+        columns=REPLICATE_COLUMNS,
         keys=["variant", "replicate", *SETTINGS],
         wanted=wanted,
         work=work,

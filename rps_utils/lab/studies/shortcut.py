@@ -37,7 +37,7 @@ FOLLOWS = 0.3  # a feature that correlates more strongly with the scanner than t
 NOISE = 0.05  # of the noise augmentation: 10 HU on a patch voxel
 SHORTCUT = StudySettings(epochs=20, reserve=100)
 ELSEWHERE = {"confounded": "full", "era_only": "null"}  # the same hazard without the era
-COLUMNS = ["variant", "replicate", *SETTINGS, "model", "way", "rho_scanner", "c_here", "c_elsewhere"]
+SHORTCUT_COLUMNS = ["variant", "replicate", *SETTINGS, "model", "way", "rho_scanner", "c_here", "c_elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,9 @@ def run_shortcut(
         raise ValueError("the two pools hold different patients: render both with the same number and seed")
     wanted = [(number, *settings.identity()) for number in range(count)]
     work = partial(_measure_one, pool, smooth, settings)
-    return grow_table(out, columns=COLUMNS, keys=["replicate", *SETTINGS], wanted=wanted, work=work, n_jobs=n_jobs)
+    return grow_table(
+        out, columns=SHORTCUT_COLUMNS, keys=["replicate", *SETTINGS], wanted=wanted, work=work, n_jobs=n_jobs
+    )
 
 
 def _measure_one(pool: Pool, smooth: Pool, settings: StudySettings, number: int, *_: int) -> Rows:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rps_utils.files import file_sha256
-from rps_utils.lab.phantom.cohort import MANIFEST_COLUMNS, draw_split, patient_names, write_cohort
+from rps_utils.lab.phantom.cohort import MANIFEST_COLUMNS, patient_names, write_cohort
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,6 @@ def test_manifest_columns_paths_and_hashes(cohort):
         assert file_sha256(cohort.parent / row.image) == row.image_sha256
         assert file_sha256(cohort.parent / row.mask) == row.mask_sha256
         assert file_sha256(cohort.parent / row.reference_map) == row.reference_map_sha256
-
-
-def test_deaths_told_apart_leave_the_split_as_it_is():
-    event = pd.Series(np.random.default_rng(0).choice([0, 1, 2], 60))
-    told, plain = (draw_split(e, 3, 0.75) for e in (event, (event == 1).astype(int)))
-    assert (told == plain).all() and (told == "validation").sum() == 15
 
 
 def test_images_are_plain_nifti(cohort):
@@ -69,14 +63,6 @@ def test_a_folder_holds_one_cohort(cohort):
         write_cohort(cohort.parent, patients=3, seed=5)
     with pytest.raises(ValueError, match=r"training_share is 1\.5: it must lie between 0 and 1"):
         write_cohort(cohort.parent, patients=3, seed=4, training_share=1.5)
-
-
-@pytest.mark.parametrize(("events", "seed"), [(49, 2026), (43, 1), (58, 2)])
-def test_the_split_is_stratified_by_event(events, seed):
-    event = pd.Series(np.random.default_rng(seed).permutation([1] * events + [0] * (115 - events)))
-    split = draw_split(event, seed, 0.75)
-    assert (split == "training").sum() == 86 and (split == "validation").sum() == 29
-    assert abs(event[split == "validation"].mean() - event.mean()) < 0.02
 
 
 def test_names_have_enough_digits():

@@ -10,7 +10,7 @@ import torch
 from rps_utils.deep.training import TrainingSettings, cox_loss, predict_risk
 from rps_utils.lab.phantom.patients import draw_patients
 from rps_utils.lab.studies import levers
-from rps_utils.lab.studies.held_out import SCORE_COLUMNS, VOLUME, measure_scores, score_difference, score_table
+from rps_utils.lab.studies.held_out import SCORE_COLUMNS, VOLUME, held_out_table, measure_scores, score_difference
 from rps_utils.lab.studies.levers import (
     LEVER_COLUMNS,
     LEVERS,
@@ -214,6 +214,6 @@ class TestScores:
         table = pd.DataFrame([row for part in rows.values() for row in part], columns=SCORE_COLUMNS)
         second = table.assign(cohort=2, c_held_out=table["c_held_out"] + 0.02)
         both = pd.concat([table, second])
-        assert score_table(both).loc[("full", "DL"), "se"] == pytest.approx(0.01)
+        assert held_out_table(both).loc[("full", "DL"), "se"] == pytest.approx(0.01)
         gap = score_difference(both, "full", "true hazard", "DL")
         assert gap["cohorts"] == 2 and gap["se"] == pytest.approx(0, abs=1e-12)

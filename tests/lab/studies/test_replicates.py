@@ -11,7 +11,7 @@ from rps_utils.lab.studies.claims import verdicts
 from rps_utils.lab.studies.pool import Pool, make_pool
 from rps_utils.lab.studies.power import power_table
 from rps_utils.lab.studies.replicates import (
-    COLUMNS,
+    REPLICATE_COLUMNS,
     SETTINGS,
     StudySettings,
     draw_replicate,
@@ -192,7 +192,7 @@ def results():
 
 class TestCommittedTables:
     def test_columns_and_labels(self, results):
-        assert list(results.columns) == [*COLUMNS, "study"]
+        assert list(results.columns) == [*REPLICATE_COLUMNS, "study"]
         assert not results.duplicated(["study", *SETTINGS, "variant", "replicate", "model"]).any()
 
     def test_validation_c_on_noise_is_one_half_for_every_model(self, results):

@@ -83,12 +83,14 @@ def test_two_pools_of_other_people_are_refused(pools, tmp_path):
 def test_both_models_are_learned_in_every_way(pools):
     rows = shortcut.measure_shortcut(*pools, 0, replace(SMALL, patients=60))
     wanted = [(v, m, w.name) for v, models in shortcut.WAYS.items() for m, ways in models.items() for w in ways]
-    assert [(r["variant"], r["model"], r["way"]) for r in rows] == wanted and set(rows[0]) == set(shortcut.COLUMNS)
+    assert [(r["variant"], r["model"], r["way"]) for r in rows] == wanted and set(rows[0]) == set(
+        shortcut.SHORTCUT_COLUMNS
+    )
 
 
 def test_the_committed_table_is_complete():
     table = read_replicates(RESULTS / "shortcut.csv")
-    assert list(table.columns) == shortcut.COLUMNS
+    assert list(table.columns) == shortcut.SHORTCUT_COLUMNS
     assert table["replicate"].nunique() >= 4
     assert (
         table.groupby("replicate").size() == sum(len(w) for ways in shortcut.WAYS.values() for w in ways.values())
