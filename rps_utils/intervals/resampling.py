@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from rps_utils.survival.concordance import harrell_c, pair_influence, uno_c
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
 Metric = Callable[..., Any]
-CELLS = 2_000_000  # resamples x patients evaluated at once (16 MB an array)
+CELLS = 1_000_000  # resamples x patients evaluated at once (8 MB an array)
 SINGLY, GROUPS = 2000, 500  # up to so many patients the jackknife leaves out one by one, beyond it so many groups
 
 
@@ -52,7 +53,16 @@ def counts_of(rows: Any, n: int) -> np.ndarray:
 def replicate(metric: Metric, counts: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
     """Evaluate a metric at every row of counts, in blocks that bound the memory; return shape (..., B)."""
     blocks = np.array_split(counts, 1 + counts.size // CELLS)
-    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in blocks], axis=-1)
+    return _evaluate(metric, blocks, arguments, options)
+
+
+def _evaluate(
+    metric: Metric, blocks: Iterable[np.ndarray], arguments: Sequence[Any], options: Mapping[str, Any]
+) -> np.ndarray:
+    """Evaluate a metric in every block of counts, two at a time where there are several, and join the values."""
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda block: np.asarray(metric(*arguments, weights=block, **options)), blocks))
+    return np.concatenate(found, axis=-1)
 
 
 def jackknife(metric: Metric, n: int, *arguments: Any, **options: Any) -> np.ndarray:
@@ -65,8 +75,12 @@ def jackknife(metric: Metric, n: int, *arguments: Any, **options: Any) -> np.nda
     member = np.arange(n) if n <= SINGLY else np.random.default_rng(0).permutation(n) % GROUPS
     groups = np.arange(member.max() + 1)
     size = max(1, CELLS // n)
-    left_out = ((member != groups[i : i + size, None]).astype(float) for i in range(0, len(groups), size))
-    return np.concatenate([np.asarray(metric(*arguments, weights=block, **options)) for block in left_out], axis=-1)
+    left_out = [groups[i : i + size] for i in range(0, len(groups), size)]
+
+    def without(*given: Any, weights: np.ndarray, **kept: Any) -> Any:
+        return metric(*given, weights=(member != weights[:, None]).astype(float), **kept)
+
+    return _evaluate(without, left_out, arguments, options)
 
 
 def bca_constants(values: np.ndarray, estimate: float, left_out: np.ndarray) -> tuple[float, float]:
