@@ -145,9 +145,9 @@ def exceedance_p(observed: float, dealt: Any) -> float:
 
 
 def predictive_p(observed: float, dealt: Any) -> float:
-    """Return the one-sided p of a value among few draws by Student's t.
+    """Return the one-sided p of a value among few draws by Student's t, as if it were the next draw.
 
-    Where would the next draw fall? Less granular than `exceedance_p` (whose least value is 1 / (1 + draws)), at the price of a normal shape.
+    Less granular than `exceedance_p`, whose least value is 1 / (1 + draws), at the price of a normal shape.
     """
     dealt = np.asarray(dealt, float)
     dealt = dealt[np.isfinite(dealt)]

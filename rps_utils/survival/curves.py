@@ -33,7 +33,9 @@ class Steps(NamedTuple):
 def count_steps(time: np.ndarray, event: np.ndarray, weights: np.ndarray) -> Steps:
     """Count events, censorings and patients at risk (T >= t) at every distinct time of every resample."""
     times, column = np.unique(time, return_inverse=True)
-    return Steps(times, column, *_counted(np.ascontiguousarray(weights, dtype=float), column, event.astype(bool), len(times)))
+    return Steps(
+        times, column, *_counted(np.ascontiguousarray(weights, dtype=float), column, event.astype(bool), len(times))
+    )
 
 
 @compiled
