@@ -87,7 +87,8 @@ def net_benefit_rows(
     -------
     DataFrame
         ``net_benefit_<threshold>`` of acting on the model, ``net_benefit_all_<threshold>`` of acting on everybody,
-        and ``net_benefit_over_all_<threshold>``, their paired difference. Acting on nobody is 0.
+        and ``net_benefit_over_all_<threshold>``, their paired difference, with a basic bootstrap interval (with 29
+        patients it covers .94, BCa .87). Acting on nobody is 0.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
@@ -105,7 +106,9 @@ def _net_benefits(part: Slice, landmark: float, thresholds: Sequence[float], cou
     risk, followed = 1 - part.lrfs(landmark), note_at(part, landmark, fewest=FEWEST_AT_RISK)
     own = [_positives_note(part, risk, landmark, x) or followed for x in thresholds]
     notes = [note for each in own for note in (each, followed, each)]
-    return joint_estimates(net_benefits, *part.follow_up, risk, landmark, thresholds, counts=counts, note=notes)
+    methods = ["bca", "bca", "basic"] * len(thresholds)
+    given = (net_benefits, *part.follow_up, risk, landmark, thresholds)
+    return joint_estimates(*given, counts=counts, note=notes, method=methods)
 
 
 def _positives_note(part: Slice, risk: np.ndarray, landmark: float, threshold: float) -> str:

@@ -66,7 +66,8 @@ def auc_difference_rows(
     Returns
     -------
     DataFrame
-        Model ``A - B``; ``td_auc_difference`` with its BCa interval, and ``td_auc_difference_p``, two-sided, by
+        Model ``A - B``; ``td_auc_difference`` with its basic bootstrap interval (it covers .95 with 29
+        patients where BCa covers .93), and ``td_auc_difference_p``, two-sided, by
         influence functions (`influence.compare_auc`).
     """
     rows = []
@@ -74,7 +75,7 @@ def auc_difference_rows(
         counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
         reached = [t for t in landmarks if not note_at(pair, t)]
         given = (td_aucs, *pair.follow_up, pair.risk, other, reached)
-        found = dict(zip(reached, paired_differences(*given, counts=counts) if reached else [], strict=True))
+        found = dict(zip(reached, paired_differences(*given, counts=counts, method="basic") if reached else [], strict=True))
         for landmark in landmarks:
             why = note_at(pair, landmark)
             difference = found.get(landmark, undefined(why))

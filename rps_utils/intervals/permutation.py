@@ -10,10 +10,44 @@ from scipy.stats import t as t_distribution
 
 from rps_utils.compiled import compiled
 from rps_utils.survival.follow_up import check_follow_up, check_numbers
-from rps_utils.survival.partial_likelihood import check_matrix
+from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 
 _STEPS = 12
 _RIDGE = 1e-4  # of the number of events: a rare level without events must not run away
+
+
+def shrunken_log_hazard(time: Any, event: Any, columns: np.ndarray) -> np.ndarray:
+    """Return the linear predictor of a Cox model on columns, shrunk by what was overfitted: the world to deal from.
+
+    Outcomes dealt by the coefficients as fitted would depend on the columns more than the observed ones do, the more
+    so the more columns there are. All coefficients are multiplied by (W - q) / W, at least 0, where W is the Wald
+    chi-square on q degrees of freedom.
+
+    Parameters
+    ----------
+    time, event : array_like, shape (n,)
+        Months and 0/1.
+    columns : ndarray, shape (n, q)
+        Without any, the linear predictor is 0.
+
+    Raises
+    ------
+    ValueError
+        The partial likelihood has no maximum.
+
+    References
+    ----------
+    Van Houwelingen & le Cessie, Stat Med 1990.
+    """
+    q = columns.shape[1]
+    if not q:
+        return np.zeros(len(columns))
+    fit = fit_partial_likelihood(time, event, columns)
+    beta = fit.coefficients[0]
+    if not np.isfinite(beta).all():
+        raise ValueError("the Cox model of the clinical columns has no maximum: hold fewer columns fixed")
+    wald = float(beta @ np.linalg.solve(fit.covariance[0], beta))
+    return columns @ beta * max(0.0, 1 - q / wald)
 
 
 def deal_outcomes(time: Any, event: Any, log_hazard: Any, *, count: int, seed: int) -> np.ndarray:
@@ -184,8 +218,3 @@ def less_told(score: np.ndarray, nested: Sequence[np.ndarray], held: np.ndarray,
         own = fold == k
         left[own] = score[own] - design[own] @ np.linalg.lstsq(design[~own], made[~own], rcond=None)[0]
     return left
-
-
-def check_held(columns: Any, n: int) -> np.ndarray:
-    """Return columns held fixed as (n, q) numbers; None or no column gives (n, 0)."""
-    return np.zeros((n, 0)) if columns is None or not np.size(columns) else check_matrix(columns, n)

@@ -200,14 +200,14 @@ def joint_estimates(
     event: Any,
     *arguments: Any,
     counts: np.ndarray | None = None,
-    method: str = "bca",
+    method: str | Sequence[str] = "bca",
     level: float = 0.95,
     note: str | Sequence[str] = "",
     **options: Any,
 ) -> list[Estimate]:
     """Return several metrics that are computed together, shape (k,) or (k, B), each with its interval.
 
-    Arguments as in `bootstrap_estimate`; `note` is one text for all, or one for each.
+    Arguments as in `bootstrap_estimate`; `note` and `method` are one text for all, or one for each.
     """
     time, event = check_follow_up(time, event)
     value = np.atleast_1d(metric(time, event, *arguments, **options))
@@ -216,17 +216,16 @@ def joint_estimates(
         return [Estimate(np.nan, np.nan, np.nan, why or "not defined in these rows") for why in notes]
     counts = resample_counts(len(time)) if counts is None else counts
     values = np.atleast_2d(replicate(metric, counts, time, event, *arguments, **options))
+    methods = [method] * len(value) if isinstance(method, str) else list(method)
     left_out: Iterable[np.ndarray | None] = [None] * len(value)
-    if method == "bca":
+    if "bca" in methods:
         left_out = np.atleast_2d(jackknife(metric, len(time), time, event, *arguments, **options))
-    return [
-        _estimate(*parts, why, method=method, level=level)
-        for *parts, why in zip(value, values, left_out, notes, strict=True)
-    ]
+    parts = zip(value, values, left_out, notes, methods, strict=True)
+    return [_estimate(*each, how, level=level) for *each, how in parts]
 
 
 def _estimate(
-    value: float, values: np.ndarray, left_out: np.ndarray | None, note: str, *, method: str, level: float
+    value: float, values: np.ndarray, left_out: np.ndarray | None, note: str, method: str, *, level: float
 ) -> Estimate:
     if not np.isfinite(value):
         return Estimate(np.nan, np.nan, np.nan, note or "not defined in these rows")

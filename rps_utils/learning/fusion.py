@@ -11,7 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import norm
 
-from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p
+from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p, shrunken_log_hazard
 from rps_utils.learning.cox import (
     CoxModel,
     Design,
@@ -33,7 +33,6 @@ from rps_utils.learning.crossfit import (
 )
 from rps_utils.learning.ledger import Learned, score_makers
 from rps_utils.scores import OWN_TIME, score_rows
-from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 
 Refit = Callable[[pd.DataFrame], pd.Series]
 FEWEST_DEALS = 19
@@ -243,7 +242,8 @@ def independent_predictor(
     Raises
     ------
     ValueError
-        `refit` does not give back `score` for the outcomes as they are, or there are fewer than 19 deals.
+        `refit` does not give back `score` for the outcomes as they are, or there are fewer than 19 deals, or the Cox model of
+        the columns has no maximum.
 
     References
     ----------
@@ -306,12 +306,7 @@ def _dealt_z(
     if np.corrcoef(again[rows.index], score[rows.index])[0, 1] < 0.999:
         raise ValueError("refit gives other scores than those to be tested: it must repeat all that made them")
     columns = held.loc[rows.index].to_numpy(float)
-    hazard = np.zeros(len(rows))
-    if columns.shape[1]:
-        fit = fit_partial_likelihood(rows["time_months"], rows["event"], columns)
-        hazard = columns @ fit.coefficients[0]
-    if not np.isfinite(hazard).all():
-        raise ValueError("the Cox model of the clinical columns has no maximum: hold fewer columns fixed")
+    hazard = shrunken_log_hazard(rows["time_months"], rows["event"], columns)
     dealt = deal_outcomes(rows["time_months"], rows["event"], hazard, count=deals, seed=seed)
     plan = [np.arange(len(rows)), *dealt]
     worlds = [_with_outcomes(learners, order, folds_stay) for order in plan]

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm
 
-from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p
+from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p, shrunken_log_hazard
 from rps_utils.learning.radiomics import SelectionSettings, fit_radiomic_model
-from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 
 FEATURES, CLINICAL = 40, 3
 FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
@@ -136,14 +135,10 @@ def nested(draw: Draw, placed: np.ndarray, learner: Learner) -> list[np.ndarray]
     return made
 
 
-def clinical_log_hazard(draw: Draw) -> np.ndarray:
-    """Return the linear predictor of a Cox model on the clinical columns."""
-    return draw.clinical @ fit_partial_likelihood(draw.time, draw.event, draw.clinical).coefficients[0]
-
-
 def tests_of(draw: Draw, learner: Learner, *, deals: int, seed: int) -> dict[str, float]:
     """Return the one-sided p of every test of one cohort."""
-    dealt = deal_outcomes(draw.time, draw.event, clinical_log_hazard(draw), count=deals, seed=seed)
+    hazard = shrunken_log_hazard(draw.time, draw.event, draw.clinical)
+    dealt = deal_outcomes(draw.time, draw.event, hazard, count=deals, seed=seed)
     placed = np.vstack([np.arange(len(draw.time)), np.argsort(dealt, axis=1)])
     scores = cross_fitted(draw, placed, learner)
     left = less_told(scores[0], nested(draw, placed[:1], learner), draw.clinical, draw.fold)
