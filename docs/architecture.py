@@ -51,7 +51,12 @@ def first_sentence(path: Path) -> str:
 
 def rooms() -> list[str]:
     """Return a table of the rooms in the order of imports, and one of the modules in each."""
-    lines = ["## Rooms, in the order in which they import", "", "| floor | room | what belongs there |", "|---|---|---|"]
+    lines = [
+        "## Rooms, in the order in which they import",
+        "",
+        "| floor | room | what belongs there |",
+        "|---|---|---|",
+    ]
     for number, names in enumerate(FLOORS, 1):
         for name in names.split():
             path = PACKAGE / name / "__init__.py" if (PACKAGE / name).is_dir() else PACKAGE / f"{name}.py"

@@ -75,7 +75,9 @@ def auc_difference_rows(
         counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
         reached = [t for t in landmarks if not note_at(pair, t)]
         given = (td_aucs, *pair.follow_up, pair.risk, other, reached)
-        found = dict(zip(reached, paired_differences(*given, counts=counts, method="basic") if reached else [], strict=True))
+        found = dict(
+            zip(reached, paired_differences(*given, counts=counts, method="basic") if reached else [], strict=True)
+        )
         for landmark in landmarks:
             why = note_at(pair, landmark)
             difference = found.get(landmark, undefined(why))

@@ -121,7 +121,7 @@ def added_z(time: Any, event: Any, held: np.ndarray, score: np.ndarray) -> np.nd
 
 
 @compiled
-def _breslow(x, beta, event, first):  # noqa: ANN001, ANN202
+def _breslow(x, beta, event, first):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return gradient (p,) and information (p, p) of Breslow's partial likelihood; rows (n, p) in order of time."""
     n, p = x.shape
     gradient, information = np.zeros(p), np.zeros((p, p))
@@ -149,7 +149,7 @@ def _breslow(x, beta, event, first):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _signed_scores(rows, event, first, q, ridge, steps):  # noqa: ANN001, ANN202
+def _signed_scores(rows, event, first, q, ridge, steps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return U / sqrt(V) of the last column of rows (B, n, q + 1) after Newton's steps on the first q."""
     z = np.full(len(rows), np.nan)
     for b in range(len(rows)):

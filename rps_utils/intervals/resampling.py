@@ -16,7 +16,7 @@ from rps_utils.survival.follow_up import Estimate, check_follow_up, check_number
 
 Metric = Callable[..., Any]
 CELLS = 1_000_000  # resamples x patients evaluated at once (8 MB an array)
-SINGLY, GROUPS = 2000, 500  # up to so many patients the jackknife leaves out one by one, beyond it so many groups
+SINGLY, AT_ONCE = 2000, 500  # up to so many patients the jackknife leaves out one by one, beyond it so many groups
 
 
 def resample_counts(n: int, *, replicates: int = 2000, seed: int = 2026) -> np.ndarray:
@@ -72,7 +72,7 @@ def jackknife(metric: Metric, n: int, *arguments: Any, **options: Any) -> np.nda
     acceleration of the BCa interval, all that the values are used for, is then known to about 0.001 and moves a limit
     by less than a hundredth of a standard error (Efron, JASA 1987, section 7, allows groups).
     """
-    member = np.arange(n) if n <= SINGLY else np.random.default_rng(0).permutation(n) % GROUPS
+    member = np.arange(n) if n <= SINGLY else np.random.default_rng(0).permutation(n) % AT_ONCE
     groups = np.arange(member.max() + 1)
     size = max(1, CELLS // n)
     left_out = [groups[i : i + size] for i in range(0, len(groups), size)]
@@ -217,11 +217,13 @@ def joint_estimates(
     counts = resample_counts(len(time)) if counts is None else counts
     values = np.atleast_2d(replicate(metric, counts, time, event, *arguments, **options))
     methods = [method] * len(value) if isinstance(method, str) else list(method)
-    left_out: Iterable[np.ndarray | None] = [None] * len(value)
+    left_out = None
     if "bca" in methods:
         left_out = np.atleast_2d(jackknife(metric, len(time), time, event, *arguments, **options))
-    parts = zip(value, values, left_out, notes, methods, strict=True)
-    return [_estimate(*each, how, level=level) for *each, how in parts]
+    pulls = [None] * len(value) if left_out is None else list(left_out)
+    return [
+        _estimate(float(value[k]), values[k], pulls[k], notes[k], methods[k], level=level) for k in range(len(value))
+    ]
 
 
 def _estimate(

@@ -11,7 +11,14 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import norm
 
-from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p, shrunken_log_hazard
+from rps_utils.intervals.permutation import (
+    added_z,
+    deal_outcomes,
+    exceedance_p,
+    less_told,
+    predictive_p,
+    shrunken_log_hazard,
+)
 from rps_utils.learning.cox import (
     CoxModel,
     Design,

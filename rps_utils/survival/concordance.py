@@ -31,7 +31,7 @@ def _ordered(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> _Order:
 
 
 @compiled
-def _count_won(counts, weight, ends, event, rank, ranks):  # noqa: ANN001, ANN202
+def _count_won(counts, weight, ends, event, rank, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return won and usable pairs of resamples side by side: counts (n, lanes), weight of the earlier one (n, lanes).
 
     Patients enter a binary indexed tree over the risk ranks from the latest to the earliest. An event asks it, before
@@ -88,7 +88,7 @@ def _concordance(
 
 
 @compiled
-def _enter(tree, at, rank, weight):  # noqa: ANN001, ANN202
+def _enter(tree, at, rank, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Enter a weight at a rank of a binary indexed tree, and beside it."""
     at[rank] += weight
     node = rank + 1
@@ -98,7 +98,7 @@ def _enter(tree, at, rank, weight):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _below(tree, rank):  # noqa: ANN001, ANN202
+def _below(tree, rank):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return the weight entered at lower ranks."""
     total = tree[0] * 0
     while rank > 0:
@@ -120,7 +120,7 @@ def c_of_ranks(time: np.ndarray, event: np.ndarray, ranks: np.ndarray, pair_weig
 
 
 @compiled
-def _count_ranks(ranks, weight, ends, event, most):  # noqa: ANN001, ANN202
+def _count_ranks(ranks, weight, ends, event, most):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return won and usable pairs of every row of ranks (R, n), each patient counted once."""
     won, usable = np.zeros(len(ranks)), np.zeros(len(ranks))
     tree, at = np.zeros(most + 1, np.int32), np.zeros(most, np.int32)
@@ -251,7 +251,7 @@ def pair_influence(time: Any, event: Any, risk: Any, tau: float | None = None) -
 
 
 @compiled
-def _pairs_of_events(rows, ends, event, rank, ranks):  # noqa: ANN001, ANN202
+def _pairs_of_events(rows, ends, event, rank, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return, for each row of an `_Order`, usable partners of lower risk, of equal risk, and all; 0 without event."""
     low, tied, partners = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     tree, at = np.zeros(ranks + 1), np.zeros(ranks)
@@ -273,7 +273,7 @@ def _pairs_of_events(rows, ends, event, rank, ranks):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _pairs_of_late(weight, rows, ends, event, rank, ranks):  # noqa: ANN001, ANN202
+def _pairs_of_late(weight, rows, ends, event, rank, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return, for each row of an `_Order` as the later one, the weight of pairs won by the earlier one, and of all."""
     won, usable = np.zeros(len(rows)), np.zeros(len(rows))
     tree, at = np.zeros(ranks + 1), np.zeros(ranks)

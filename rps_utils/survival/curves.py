@@ -39,7 +39,7 @@ def count_steps(time: np.ndarray, event: np.ndarray, weights: np.ndarray) -> Ste
 
 
 @compiled
-def _counted(counts, column, event, size):  # noqa: ANN001, ANN202
+def _counted(counts, column, event, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return patients at risk, events and censorings (B, size); `column` (n,) is each patient's time."""
     at_risk, events = np.zeros((len(counts), size)), np.zeros((len(counts), size))
     censored = np.zeros((len(counts), size))

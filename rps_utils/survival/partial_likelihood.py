@@ -101,7 +101,8 @@ def _terms(rows: _Rows, beta: np.ndarray, ties: str) -> _Terms:
 
 def _totals(rows: _Rows, beta: np.ndarray, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log-likelihood (B,), score (B, p) and information (B, p, p) at beta (B, p)."""
-    return _summed(rows, beta, ties, len(rows.times))[:3]
+    loglik, score, information, _ = _summed(rows, beta, ties, len(rows.times))
+    return loglik, score, information
 
 
 def _summed(rows: _Rows, beta: np.ndarray, ties: str, hazards: int) -> tuple[np.ndarray, ...]:
@@ -113,7 +114,7 @@ def _summed(rows: _Rows, beta: np.ndarray, ties: str, hazards: int) -> tuple[np.
 
 
 @compiled
-def _sum_terms(x, counts, beta, starts, dead, efron, hazards):  # noqa: ANN001, ANN202
+def _sum_terms(x, counts, beta, starts, dead, efron, hazards):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Walk through the event times from the last to the first; a row enters the risk set when its time is reached."""
     n, p = x.shape
     replicates, size = len(counts), 1 + p + p * p

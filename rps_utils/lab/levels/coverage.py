@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from scipy.stats import chi2 as chi2_distribution
 
-from rps_utils.intervals.resampling import interval_from, jackknife, replicate, resample_counts
+from rps_utils.intervals.resampling import Metric, interval_from, jackknife, replicate, resample_counts
 from rps_utils.survival.calibration import d_calibration, observed_expected
 from rps_utils.survival.decision import gain_over_all, net_benefit_at
 from rps_utils.survival.roc import td_auc
@@ -64,9 +64,11 @@ def bootstrap_coverage(replicates: int, resamples: int = 500, seed: int = 2) -> 
     """Yield the coverage of bootstrap intervals of an AUC difference, a net benefit and its gain over treating all."""
     many = draw(20_000, [seed])
     plans = {
-        "td_auc_difference": lambda c, w: td_auc(*c[:3], HORIZON, w) - td_auc(c[0], c[1], c[3], HORIZON, w),
-        "net_benefit": lambda c, w: net_benefit_at(c[0], c[1], 1 - c.lrfs, HORIZON, 0.4, w),
-        "net_benefit_over_all": lambda c, w: gain_over_all(c[0], c[1], 1 - c.lrfs, HORIZON, 0.4, w),
+        "td_auc_difference": lambda c, w: (
+            td_auc(c.time, c.event, c.risk, HORIZON, w) - td_auc(c.time, c.event, c.other, HORIZON, w)
+        ),
+        "net_benefit": lambda c, w: net_benefit_at(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
+        "net_benefit_over_all": lambda c, w: gain_over_all(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
     }
     for n in (29, 86):
         cohorts = [draw(n, [seed, n, i]) for i in range(replicates)]
@@ -78,7 +80,7 @@ def bootstrap_coverage(replicates: int, resamples: int = 500, seed: int = 2) -> 
                 yield from _covered(name, method, n, np.array(rows)[:, place], truth)
 
 
-def _limits(metric, cohort: Cohort, n: int, counts: np.ndarray) -> list[tuple[float, float]]:  # noqa: ANN001
+def _limits(metric: Metric, cohort: Cohort, n: int, counts: np.ndarray) -> list[tuple[float, float]]:
     value = float(metric(cohort, None))
     values, left_out = replicate(metric, counts, cohort), jackknife(metric, n, cohort)
     return [interval_from(values, value, method=m, left_out=left_out) for m in METHODS]

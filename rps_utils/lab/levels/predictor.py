@@ -8,12 +8,20 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy.stats import binomtest, norm
 
-from rps_utils.intervals.permutation import added_z, deal_outcomes, exceedance_p, less_told, predictive_p, shrunken_log_hazard
+from rps_utils.intervals.permutation import (
+    added_z,
+    deal_outcomes,
+    exceedance_p,
+    less_told,
+    predictive_p,
+    shrunken_log_hazard,
+)
 from rps_utils.learning.radiomics import SelectionSettings, fit_radiomic_model
 
-FEATURES, CLINICAL = 40, 3
+IMAGE_FEATURES, CLINICAL = 40, 3
 FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
 EFFECT = 0.35  # log hazard for one SD of each of three features, where there is a signal
 FEW = 19
@@ -41,7 +49,7 @@ def draw_cohort(seed: list[int], *, patients: int, folds: int, correlation: floa
     """
     rng = np.random.default_rng(seed)
     clinical = rng.standard_normal((patients, CLINICAL))
-    features = rng.standard_normal((patients, FEATURES))
+    features = rng.standard_normal((patients, IMAGE_FEATURES))
     told = np.repeat(np.arange(CLINICAL), 5)
     features[:, : len(told)] *= np.sqrt(1 - correlation**2)
     features[:, : len(told)] += correlation * clinical[:, told]
@@ -115,7 +123,7 @@ def score_by(draw: Draw, placed: np.ndarray, left_out: tuple[int, ...], learner:
     return (raw - own.mean(axis=1, keepdims=True)) / own.std(axis=1, keepdims=True)
 
 
-def cross_fitted(draw: Draw, placed: np.ndarray, learner: Learner) -> np.ndarray:
+def out_of_fold(draw: Draw, placed: np.ndarray, learner: Learner) -> np.ndarray:
     """Return cross-fitted scores (B, n) in order of the outcomes."""
     scores = np.empty(placed.shape)
     for k in range(draw.fold.max() + 1):
@@ -140,7 +148,7 @@ def tests_of(draw: Draw, learner: Learner, *, deals: int, seed: int) -> dict[str
     hazard = shrunken_log_hazard(draw.time, draw.event, draw.clinical)
     dealt = deal_outcomes(draw.time, draw.event, hazard, count=deals, seed=seed)
     placed = np.vstack([np.arange(len(draw.time)), np.argsort(dealt, axis=1)])
-    scores = cross_fitted(draw, placed, learner)
+    scores = out_of_fold(draw, placed, learner)
     left = less_told(scores[0], nested(draw, placed[:1], learner), draw.clinical, draw.fold)
     z = added_z(draw.time, draw.event, draw.clinical[placed], scores)
     cleaned = added_z(draw.time, draw.event, draw.clinical[None], left[None])[0]
@@ -153,28 +161,27 @@ def tests_of(draw: Draw, learner: Learner, *, deals: int, seed: int) -> dict[str
     }
 
 
-def level_table(replicates: int = 500, *, patients: int = 86, deals: int = 99, seed: int = 14) -> pd.DataFrame:
-    """Return how often each test rings at .05, without a signal (level) and with one (power).
+def level_table(replicates: int = 500, *, deals: int = 99, seed: int = 14, n_jobs: int = 1) -> pd.DataFrame:
+    """Return how often each test rings at .05 with 86 patients, without a signal (level) and with one (power).
 
     Returns
     -------
     DataFrame
         ``learner, folds, correlation, effect, test, replicates, share, low, high`` with exact binomial intervals.
     """
-    rows = []
-    for learner, folds, correlation, effect in cells():
-        found = pd.DataFrame(
-            tests_of(
-                draw_cohort([seed, i], patients=patients, folds=folds, correlation=correlation, effect=effect),
-                LEARNERS[learner],
-                deals=deals,
-                seed=seed + i,
-            )
-            for i in range(replicates)
-        )
-        rows += [(learner, folds, correlation, effect, *row) for row in shares(found)]
+    found = Parallel(n_jobs=n_jobs)(delayed(_cell)(cell, replicates, deals, seed) for cell in cells())
     columns = ["learner", "folds", "correlation", "effect", "test", "replicates", "share", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([row for rows in found for row in rows], columns=columns)
+
+
+def _cell(cell: tuple[str, int, float, float], replicates: int, deals: int, seed: int) -> list[tuple]:
+    learner, folds, correlation, effect = cell
+    drawn = (
+        draw_cohort([seed, i], patients=86, folds=folds, correlation=correlation, effect=effect)
+        for i in range(replicates)
+    )
+    found = [tests_of(draw, LEARNERS[learner], deals=deals, seed=seed + i) for i, draw in enumerate(drawn)]
+    return [(*cell, *row) for row in shares(pd.DataFrame(found))]
 
 
 def cells() -> list[tuple[str, int, float, float]]:
