@@ -249,8 +249,8 @@ def independent_predictor(
     Raises
     ------
     ValueError
-        `refit` does not give back `score` for the outcomes as they are, or there are fewer than 19 deals, or the Cox model of
-        the columns has no maximum.
+        `refit` does not give back `score` for the outcomes as they are, there are fewer than 19 deals, or the Cox
+        model of the columns has no maximum.
 
     References
     ----------

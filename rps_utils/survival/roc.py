@@ -67,7 +67,7 @@ def _areas(time: Any, event: Any, risk: Any, grid: Any, weights: Any) -> np.ndar
 
 
 @compiled
-def _beaten(weight, counts, case_from, control_upto, order, ends, horizons):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, E501
+def _beaten(weight, counts, case_from, control_upto, order, ends, horizons):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return, by horizon and resample, the weight of pairs whose case has the higher risk, of cases and of controls."""
     won, cases = np.zeros((horizons, len(counts))), np.zeros((horizons, len(counts)))
     controls = np.zeros((horizons, len(counts)))

@@ -93,7 +93,7 @@ def calibration_tests(replicates: int, seed: int = 3) -> pd.DataFrame:
         for about, window in (("light", (60.0, 200.0)), ("heavy", (6.0, 60.0))):
             for excess in (1.0, 1.5):
                 cohorts = [draw(n, [seed, n, i], excess=excess, censored=window) for i in range(replicates)]
-                found = [_two_tests(c) for c in cohorts]
+                found = [tests_of_calibration(c) for c in cohorts]
                 for place, test in enumerate(("spread evenly", "followed through")):
                     p = np.array(found)[:, place]
                     p = p[np.isfinite(p)]
@@ -104,7 +104,8 @@ def calibration_tests(replicates: int, seed: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _two_tests(cohort: Cohort) -> tuple[float, float]:
+def tests_of_calibration(cohort: Cohort) -> tuple[float, float]:
+    """Return p of Haider's chi-square and of the one that follows each patient through the bins."""
     own = np.exp(-np.exp(cohort.risk) * cohort.time / MEDIAN)
     found = d_calibration(cohort.event, own)
     evenly = len(own) * 10 * float(((found.shares - 0.1) ** 2).sum())
