@@ -67,7 +67,7 @@ def evaluate_command(
 ) -> int:
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
-    from rps_utils.locks import own_folder
+    from rps_utils.machine.locks import own_folder
     from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 

@@ -20,7 +20,7 @@ from rps_utils.deep.networks import local_weights
 from rps_utils.deep.training import TrainingSettings, Unfinished, one_thread, predict_risk, train_network
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.learning.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 from rps_utils.run_folder import ENSEMBLES
 from rps_utils.schema import NETWORK_SCALES, check_content, confined
 from rps_utils.survival.concordance import harrell_c

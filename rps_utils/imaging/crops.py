@@ -30,7 +30,7 @@ from rps_utils.imaging.volumes import (
     volume_ml,
     write_volume,
 )
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 
 
 def crop_paths(crops: str | Path, patient_id: str) -> tuple[Path, Path]:

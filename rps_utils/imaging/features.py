@@ -17,7 +17,7 @@ from joblib import delayed
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.crops import crop_paths, load_crop
 from rps_utils.imaging.volumes import Volume, to_itk
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 from rps_utils.schema import FEATURE_STORE, check_content
 from rps_utils.sources import text_sha256
 

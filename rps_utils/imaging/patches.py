@@ -33,7 +33,7 @@ from rps_utils.files import parse_json, reading, whole_file
 from rps_utils.imaging.crops import PARTS, made_from
 from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 from rps_utils.schema import PATCH, check_content
 
 EMPTY_HU = -1000.0

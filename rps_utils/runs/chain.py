@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from rps_utils.files import remove_partial, write_json
-from rps_utils.locks import end_processes, own_folder
+from rps_utils.machine.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs

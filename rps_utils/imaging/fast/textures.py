@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numba import njit
 
-from rps_utils.compiled import compiled
+from rps_utils.machine.compiled import compiled
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).
