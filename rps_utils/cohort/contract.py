@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from rps_utils.files import FLAGS, MISSING, NUMBER, TEXT
+from rps_utils.scores import READY_MADE
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
@@ -16,7 +17,6 @@ OPTIONAL_FILES = ("reference_map",)
 FILES = ("image", "mask", *OPTIONAL_FILES)
 HASHES = {f"{column}_sha256": column for column in FILES}
 SPLITS = ("training", "validation")
-READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
 MANIFEST_TEXT = ("patient_id", "split", "centre", DATA_KIND, *HASHES)
@@ -41,7 +41,7 @@ IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|ph
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
 SPACING_MM = (0.2, 12.0)
 AFFINE_TOLERANCE = 1e-3
-LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0
+LOWEST_HU_BELOW, MOST_HU = -500.0, 4000.0
 TUMOUR_HU = (-250.0, 500.0)  # median inside the mask: outside lies air, lung or bone
 SMALLEST_TUMOUR_ML = 1.0
 LEAST_GROUPS = 3  # nested cross-fitting leaves two out and needs one to learn from

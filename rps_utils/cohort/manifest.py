@@ -26,7 +26,6 @@ from rps_utils.cohort.contract import (
     MISSING_CODES,
     OUTCOME,
     PATIENT_ID,
-    READY_MADE,
     REQUIRED,
     RESERVED,
     SPLITS,
@@ -43,7 +42,7 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
 from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
-from rps_utils.scores import LONGEST_MEDIAN, alike
+from rps_utils.scores import LONGEST_MEDIAN, READY_MADE, alike
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rps_utils.cohort.contract import OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
+from rps_utils.cohort.contract import OUTCOME, ManifestError, Problem, format_problems, is_missing
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.training import one_thread, predict_risk
@@ -36,7 +36,7 @@ from rps_utils.learning.crossfit import LeftOut, MadeScore, score_new
 from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
-from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
+from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, READY_MADE, by_cause, ready_made_scores
 
 
 def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:
