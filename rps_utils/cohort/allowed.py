@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -70,7 +70,7 @@ TRUE_OR_FALSE = Rule("True or False", lambda v: isinstance(v, bool))
 A_WORD = Rule("a word", lambda v: isinstance(v, str) and bool(v.strip()))
 TIME = Rule("a number above 0, in the unit of the times", lambda v: _is_number(v) and v > 0)
 
-ALLOWED: dict[str, Rule] = {
+PARAMETERS: dict[str, Rule] = {
     "batch_size": _whole(4, 4096),
     "bin_width": _number(0, 1000, above=True),
     "bound_level": Rule("a number between 0 and 1, such as 0.9", lambda v: _is_number(v) and 0 < v < 1),
@@ -112,10 +112,5 @@ ALLOWED: dict[str, Rule] = {
 
 def value_fault(name: str, value: object) -> str:
     """Say what a parameter may be where `value` is not that; an empty text where it is, or nothing is known of it."""
-    rule = ALLOWED.get(name)
+    rule = PARAMETERS.get(name)
     return "" if rule is None or rule.holds(value) else f"{name} = {value!r}; allowed: {rule.allowed}"
-
-
-def value_faults(parameters: Mapping[str, object]) -> list[str]:
-    """List the faults of all parameters, one line each."""
-    return [fault for name, value in parameters.items() if (fault := value_fault(name, value))]

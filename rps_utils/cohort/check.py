@@ -9,9 +9,9 @@ import pandas as pd
 
 from rps_utils.cohort.contract import (
     AFFINE_TOLERANCE,
-    HIGHEST_HU,
     LONGEST_FOLLOW_UP,
     LOWEST_HU_BELOW,
+    MOST_HU,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
     SPLITS,
@@ -37,7 +37,7 @@ LOOKED_FOR = {
     "checksums": "where given, those of the files",
     "grid": f"3-D, {MOST_VOXELS / 1e6:.0f} million voxels at most, {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm, right "
     f"angles; sform and qform, CT and mask alike within {AFFINE_TOLERANCE:g}",
-    "CT": f"finite; air at {LOWEST_HU_BELOW:g} HU or below, nothing above {HIGHEST_HU:g} HU",
+    "CT": f"finite; air at {LOWEST_HU_BELOW:g} HU or below, nothing above {MOST_HU:g} HU",
     "mask": f"0 and 1 only, {SMALLEST_TUMOUR_ML:g} ml or more, background around it, "
     f"on tissue (median {TUMOUR_HU[0]:g} to {TUMOUR_HU[1]:g} HU)",
 }

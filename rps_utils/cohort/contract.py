@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from rps_utils.files import FLAGS, MISSING, TEXT
+from rps_utils.scores import READY_MADE
 from rps_utils.texts.cells import DECIMAL_COMMA, NUMBER
 from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
@@ -18,7 +19,6 @@ OPTIONAL_FILES = ("reference_map",)
 FILES = ("image", "mask", *OPTIONAL_FILES)
 HASHES = {f"{column}_sha256": column for column in FILES}
 SPLITS = ("training", "validation")
-READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
 DISTINCT = "distinct_from"  # ids of patients, separated by spaces, who look like this one and are somebody else
@@ -44,7 +44,7 @@ IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|ph
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
 SPACING_MM = (0.2, 12.0)
 AFFINE_TOLERANCE = 1e-3
-LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0
+LOWEST_HU_BELOW, MOST_HU = -500.0, 4000.0
 TUMOUR_HU = (-250.0, 500.0)  # median inside the mask: outside lies air, lung or bone
 SMALLEST_TUMOUR_ML = 1.0
 LEAST_GROUPS = 3  # nested cross-fitting leaves two out and needs one to learn from

@@ -27,7 +27,6 @@ from rps_utils.cohort.contract import (
     MISSING_CODES,
     OUTCOME,
     PATIENT_ID,
-    READY_MADE,
     REQUIRED,
     RESERVED,
     SPLITS,
@@ -45,7 +44,7 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
 from rps_utils.files import MISSING, TableError, are_codes, read_lines, typed_column
-from rps_utils.scores import LONGEST_MEDIAN, alike
+from rps_utils.scores import LONGEST_MEDIAN, READY_MADE, alike
 from rps_utils.texts.cells import NUMBER, is_formula
 from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 

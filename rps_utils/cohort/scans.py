@@ -18,8 +18,8 @@ from rps_utils.cohort.contract import (
     AFFINE_TOLERANCE,
     FILES,
     HASHES,
-    HIGHEST_HU,
     LOWEST_HU_BELOW,
+    MOST_HU,
     OPTIONAL_FILES,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
@@ -195,8 +195,8 @@ def ct_faults(hu: np.ndarray) -> Iterator[Fault]:
     if low > LOWEST_HU_BELOW:
         allowed = f"HU: air present, minimum {LOWEST_HU_BELOW:g} or below"
         yield Fault("image", f"minimum {low:g}", allowed, "apply rescale slope and intercept on conversion")
-    if high > HIGHEST_HU:
-        yield Fault("image", f"maximum {high:g}", f"HU up to {HIGHEST_HU:g}", "apply rescale slope and intercept")
+    if high > MOST_HU:
+        yield Fault("image", f"maximum {high:g}", f"HU up to {MOST_HU:g}", "apply rescale slope and intercept")
 
 
 def mask_faults(labels: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
@@ -262,7 +262,7 @@ def _is_one(slices: np.ndarray, areas: np.ndarray, low: int, high: int) -> bool:
     return high - low > 1 and bool(shared >= needed)
 
 
-def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
+def reference_map_faults(labels: np.ndarray) -> Iterator[Fault]:
     """Check a reference map: whole labels from 0 to 255, and at least one voxel labelled."""
     if not ((labels >= 0) & (labels <= 255) & (labels == np.round(labels))).all():
         value = f"values {labels.min():g} to {labels.max():g}"
@@ -302,7 +302,7 @@ def voxel_faults(
     """
     faults = [] if hu is None else list(ct_faults(hu))
     faults += [] if labels is None else mask_faults(labels, affine)
-    faults += [] if reference is None else reference_faults(reference)
+    faults += [] if reference is None else reference_map_faults(reference)
     if hu is not None and labels is not None and not faults and hu.shape == labels.shape:
         faults += tumour_faults(hu, labels)
     return faults

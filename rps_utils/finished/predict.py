@@ -23,7 +23,6 @@ import torch
 from rps_utils.cohort.contract import (
     DISTINCT,
     OUTCOME,
-    READY_MADE,
     ManifestError,
     Problem,
     format_problems,
@@ -45,7 +44,7 @@ from rps_utils.learning.crossfit import LeftOut, MadeScore, score_new
 from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
-from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
+from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, READY_MADE, by_cause, ready_made_scores
 from rps_utils.texts.cells import NUMBER
 
 
