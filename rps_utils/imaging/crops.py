@@ -184,7 +184,7 @@ def _prepare_once(
 
 
 def made_from(files: Sequence[str | Path], *settings: object) -> str:
-    """Return a word for what a result is made from: files by place, size and time, settings, the code of this room."""
-    states = [(str(path), Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in files]
+    """Return a word for what a result is made from: the content of files, settings, and the code of this room."""
+    states = [file_sha256(path) for path in files]
     code = [file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(json.dumps([states, settings, code], default=asdict).encode()).hexdigest()[:32]

@@ -90,7 +90,8 @@ def _kept_record(task: Task, mark: str) -> dict[str, Any] | None:
 def _fingerprint(task: Task) -> str:
     paths = sorted(path for series in (*task.ct, *task.masks) for path in series.paths)
     paths += _image_paths(task)
-    states = [(str(p.relative_to(task.source)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p.is_file()]
+    # By content, not by time: records are the same in every byte wherever and whenever they are made.
+    states = [(str(p.relative_to(task.source)), file_sha256(p)) for p in paths if p.is_file()]
     chosen = (task.mapping.series, task.mapping.segments, task.mapping.roi)
     rules = (*chosen, task.identified, task.image_file, task.mask_file)
     return hashlib.sha256(json.dumps([RECORD_FORMAT, states, rules]).encode()).hexdigest()
