@@ -12,7 +12,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain lab
+.PHONY: help prerequisites install lock reproduce test lint types unit chain docs lab
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,5 +68,11 @@ unit: install ## the tests without the chain
 chain: install ## the chain of notebooks on a small synthetic cohort, through papermill
 	$(BIN)/pytest -n 2 --dist loadfile -m chain
 
-lab: install ## open JupyterLab on the notebooks
+docs: install ## write docs/architecture.md anew from the code and the notebooks
+	$(BIN)/python docs/architecture.py
+
+data/phantom/data_manifest.csv: | install
+	$(BIN)/rps phantom data/phantom
+
+lab: install data/phantom/data_manifest.csv ## render the synthetic patients if they are not there, and open JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb

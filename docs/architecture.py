@@ -10,7 +10,7 @@ import ast
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rps_utils.runs.steps import Step, read_steps
+from rps_utils.steps import Step, read_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rps_utils"
@@ -51,20 +51,15 @@ def first_sentence(path: Path) -> str:
 
 def rooms() -> list[str]:
     """Return a table of the rooms in the order of imports, and one of the modules in each."""
-    lines = [
-        "## Rooms, in the order in which they import",
-        "",
-        "| floor | room | what belongs there |",
-        "|---|---|---|",
-    ]
+    lines = ["## Rooms, in the order of imports", "", "| floor | room | what belongs there |", "|---|---|---|"]
     for number, names in enumerate(FLOORS, 1):
         for name in names.split():
             path = PACKAGE / name / "__init__.py" if (PACKAGE / name).is_dir() else PACKAGE / f"{name}.py"
             lines.append(f"| {number} | `{name}` | {first_sentence(path)} |")
     lines += [
         "",
-        "A room imports from itself and from floors with a smaller number, never sideways or up. A folder holds at most",
-        "eight modules. torch, MONAI and torchsurv are imported in `deep`, `finished` and `lab` only.",
+        "A room imports from itself and from floors with a smaller number, never sideways or up. A folder holds at",
+        "most eight modules. torch, MONAI and torchsurv are imported in `deep`, `finished` and `lab` only.",
         "",
         "## Modules",
     ]

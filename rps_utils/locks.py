@@ -183,7 +183,7 @@ def _judge(lock: Path) -> None:
     if _is_alive(owner, here):
         raise FolderInUseError(_in_use(lock, owner))
     left = end_processes(owner.token)
-    also = f"; {left} processes that it had left were ended" if left else ""
+    also = f", and {left} of its processes ended" if left else ""
     print(f"{lock}: {owner} does not run any more: taken over{also}", flush=True)
 
 

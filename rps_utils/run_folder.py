@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.scores import read_scores
+from rps_utils.steps import NOTEBOOKS, read_steps
 
 # Tables of RUN/tables by family; a name is the family, or the family and one of its words, joined by `_`.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -28,7 +30,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "dl": ("layers", "c_index", "held_out"),
     "radiomics": ("coefficients", "stability"),
     "clinical": ("univariable", "multivariable", "firth", "proportional_hazards"),
-    "fusion": ("hazard_ratios", "added_value", "nomogram"),
+    "fusion": ("hazard_ratios", "added_value", "direction", "nomogram"),
     "discrimination": ("patients", "harrell_c", "optimism", "uno_c", "differences"),
     "td_auc": ("in_words", "notes", "integrated", "differences"),
     "calibration": ("missing", "mean_and_slope", "ici", "overall", "brier"),
@@ -48,6 +50,11 @@ MODELS = re.compile(
     r"(dl|rad|clinical)_cox|(clinical|fusion)_design|DLCM|RSCM|rad_(all|scale|extraction|without(_\w+)*)|bounds|likeness"
 )
 ENSEMBLES = "DL_ensembles.json"  # which networks judge whom, and on which scales
+
+
+def beside_notebooks(path: str | os.PathLike[str]) -> Path:
+    """Return a path as notebooks mean it: a relative one starts at their folder, wherever they are executed from."""
+    return (NOTEBOOKS / path).resolve()
 
 
 class RunFolder:
@@ -73,6 +80,21 @@ class RunFolder:
 
     def __hash__(self) -> int:
         return hash(self.path)
+
+    def needed(self, path: Path) -> Path:
+        """Return the place of a file of this run, or say who writes it.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there yet; the message names the notebook that writes it, and the command that runs all.
+        """
+        if path.is_file():
+            return path
+        name = path.relative_to(self.path).as_posix()
+        makers = [step.name for step in read_steps() if any(fnmatchcase(name, written) for written in step.writes)]
+        maker = f"notebook {makers[0]} writes it" if makers else "an earlier notebook writes it"
+        raise FileNotFoundError(f"{path} is not there yet: {maker}; run that first, or all: rps run --out {self.path}")
 
     # Files with a name of their own.
 
@@ -184,7 +206,7 @@ class RunFolder:
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a table of the run."""
-        return read_csv(self.table(name))
+        return read_csv(self.needed(self.table(name)))
 
     def write_table(self, table: pd.DataFrame, name: str) -> Path:
         """Write a table of the run, whole or not at all."""
@@ -192,7 +214,7 @@ class RunFolder:
 
     def read_cohort(self) -> pd.DataFrame:
         """Read ``cohort.csv``."""
-        return read_csv(self.cohort)
+        return read_csv(self.needed(self.cohort))
 
     def write_cohort(self, table: pd.DataFrame) -> Path:
         """Write ``cohort.csv``."""
@@ -200,7 +222,7 @@ class RunFolder:
 
     def read_features(self) -> pd.DataFrame:
         """Read the radiomic features, ``patient_id`` as index."""
-        return read_csv(self.features).set_index("patient_id")
+        return read_csv(self.needed(self.features)).set_index("patient_id")
 
     def write_features(self, table: pd.DataFrame) -> Path:
         """Write the radiomic features."""
@@ -208,7 +230,7 @@ class RunFolder:
 
     def read_scores(self) -> pd.DataFrame:
         """Read and check ``scores.csv``."""
-        return read_scores(self.scores)
+        return read_scores(self.needed(self.scores))
 
     def write_scores(self, scores: pd.DataFrame) -> Path:
         """Write ``scores.csv``."""
@@ -220,7 +242,7 @@ class RunFolder:
 
     def read_part(self, name: str) -> pd.DataFrame:
         """Read the scores of one model as its notebook left them."""
-        return read_csv(self.part(name))
+        return read_csv(self.needed(self.part(name)))
 
     def write_part(self, scores: pd.DataFrame, name: str) -> Path:
         """Write the scores of one model."""
@@ -242,7 +264,7 @@ class RunFolder:
 
     def read_model(self, name: str) -> Any:
         """Read a fitted model as plain values."""
-        return read_json(self.model(name))
+        return read_json(self.needed(self.model(name)))
 
     def write_model(self, values: Any, name: str) -> Path:
         """Write a fitted model as JSON: plain values, no code."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
-from rps_utils.files import read_csv
+from rps_utils.files import MISSING, read_csv
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
@@ -17,7 +20,13 @@ READY_MADE = "risk_"
 MADE_BY = "made_by"
 OWN_TIME = "lrfs_own"  # predicted LRFS at the patient's own last time
 CUTOFF = "cutoff"  # of a frozen model: high risk is risk above it
+NO_LRFS = "no_lrfs"  # why a row has no predicted LRFS, where its model is one that could have given it
 DIED = "died"  # 1 = death without local recurrence; only where deaths are told apart from other censoring
+
+
+ROUNDING = 1e-9
+LONGEST_MEDIAN = 180.0  # months of follow-up; more is most likely a time in days
+LANDMARK_COLUMN = re.compile(r"lrfs_(\d+(?:\.\d+)?)", re.ASCII)
 
 
 class ScoreTableError(ValueError):
@@ -31,8 +40,22 @@ def lrfs_column(landmark: float) -> str:
 
 def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
     """Return the landmark times for which the table has predicted LRFS, in rising order."""
-    found = (re.fullmatch(r"lrfs_(\d+(?:\.\d+)?)", column) for column in scores.columns)
-    return sorted(float(match[1]) for match in found if match)
+    found = (LANDMARK_COLUMN.fullmatch(column) for column in scores.columns)
+    return sorted({float(match[1]) for match in found if match})
+
+
+def lrfs_columns(scores: pd.DataFrame) -> list[str]:
+    """Return the names of the columns of predicted LRFS, ``lrfs_own`` included."""
+    return [*map(lrfs_column, lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
+
+
+def alike(name: str) -> str:
+    """Return a name as a reader may confuse it: without capitals, spaces, invisible signs and Unicode's variants.
+
+    Two names that are alike must not stand for two things: a reader cannot tell them apart, nor can some file systems.
+    """
+    seen = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c)[0] not in "CZ")
+    return unicodedata.normalize("NFKC", "".join(seen).casefold())
 
 
 def by_cause(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +137,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ----------
     path : str or Path
         CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` (predicted
-        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``died``, ``cutoff`` and ``made_by``.
+        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``no_lrfs`` (why there is none), ``died``,
+        ``cutoff`` and ``made_by``. ``NA`` and the like (`files.MISSING`) are missing numbers.
         ``time_months`` may be in any unit, as long as landmarks and tau are in the same. ``event`` may hold 2 =
         death without local recurrence; `by_cause` then makes it 0 and adds ``died``.
 
@@ -127,13 +151,23 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ------
     ScoreTableError
         With one line for each fault: column, row, value, what is allowed.
+    TableError
+        The file is no table (`files.read_csv`).
     """
-    scores = read_csv(path)
+    scores = _plain_landmarks(read_csv(path, MISSING))
     faults = check_scores(scores)
     if faults:
         raise ScoreTableError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults))
     scores = by_cause(scores.assign(event=scores["event"].astype(int)))
     return scores.assign(**{DIED: scores[DIED].astype(int)}) if DIED in scores else scores
+
+
+def _plain_landmarks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Write ``lrfs_012`` and ``lrfs_12.0`` as ``lrfs_12``; where that is there already, `check_scores` says so."""
+    found = {column: LANDMARK_COLUMN.fullmatch(column) for column in scores.columns}
+    plain = {column: lrfs_column(float(match[1])) for column, match in found.items() if match}
+    taken = [*(c for c in scores.columns if c not in plain), *plain.values()]
+    return scores.rename(columns={old: new for old, new in plain.items() if taken.count(new) == 1})
 
 
 def check_scores(scores: pd.DataFrame) -> list[str]:
@@ -143,11 +177,42 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    return [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
+    if faults := [*_column_faults(scores), *_name_faults(scores)]:
+        return faults
+    faults = [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
+    return faults or list(_prediction_faults(scores))
+
+
+def _column_faults(scores: pd.DataFrame) -> Iterator[str]:
+    like: dict[str, list[str]] = {}
+    for name in (name for name in scores.columns if alike(name).startswith("lrfs") and name != OWN_TIME):
+        match = LANDMARK_COLUMN.fullmatch(name)
+        if not match or float(match[1]) <= 0:
+            allowed = f"lrfs_<landmark above 0>, such as lrfs_36 or lrfs_7.5, and {OWN_TIME}"
+            yield f"column {name!r}: not understood as predicted LRFS; allowed: {allowed}"
+        else:
+            like.setdefault(lrfs_column(float(match[1])), []).append(name)
+    for landmark, several in like.items():
+        if several != [landmark]:
+            yield f"columns {', '.join(several)}: one landmark; call it {landmark}, once"
+
+
+def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
+    for column in ("model", "patient_id"):
+        seen: dict[str, str] = {}
+        for name in scores[column].dropna().unique():
+            shown = ascii(name) if not str(name).isprintable() else repr(name)
+            if not isinstance(name, str) or not alike(name) or name != name.strip() or not name.isprintable():
+                yield f"column {column}: {shown}; allowed: printable text that neither begins nor ends with a space"
+                continue
+            first = seen.setdefault(alike(name), name)
+            if first != name:
+                only = f"{first!a} and {name!a} differ in capitals, spaces or invisible signs only"
+                yield f"column {column}: {only}; one name for one, names that a reader can tell apart for two"
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
-    lrfs = [*(lrfs_column(t) for t in lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
+    lrfs = lrfs_columns(scores)
     numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *lrfs]}
     given = {c: scores[c].notna() for c in lrfs}
     rules = [
@@ -166,6 +231,8 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
         died = pd.to_numeric(scores[DIED], errors="coerce")
         wrong = ~died.isin([0, 1]) | ((died == 1) & (numbers["event"] == 1)) | ((died == 0) & (numbers["event"] == 2))
         rules.append((DIED, wrong, "1 = death without local recurrence, else 0; in agreement with event"))
+    if NO_LRFS in scores:
+        rules += [(c, given[c] & scores[NO_LRFS].notna(), f"empty where {NO_LRFS} says why") for c in lrfs]
     rules += [(c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1") for c in lrfs]
     return [_fault(scores, column, wrong, allowed) for column, wrong, allowed in rules if wrong.any()]
 
@@ -211,6 +278,80 @@ def _cutoff_faults(scores: pd.DataFrame) -> list[str]:
     found = values.groupby(scores["model"]).nunique()
     several = [f"model {m} has {n} different values of {CUTOFF}: a model has one" for m, n in found.items() if n > 1]
     return ([_fault(scores, CUTOFF, unread, "empty, or a finite number")] if unread.any() else []) + several
+
+
+def _prediction_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse LRFS that rises with time: who recurs before one landmark has recurred before the next."""
+    landmarks = lrfs_landmarks(scores)
+    predicted = scores.reindex(columns=[lrfs_column(t) for t in landmarks]).to_numpy(float)
+    reached = np.fmin.accumulate(predicted, axis=1) if len(landmarks) else predicted
+    for k, landmark in enumerate(landmarks):
+        if k:
+            allowed = "no higher than at an earlier landmark: LRFS falls with time"
+            rising = pd.Series(predicted[:, k] > reached[:, k - 1] + ROUNDING, scores.index)
+            yield from [_fault(scores, lrfs_column(landmark), rising, allowed)] if rising.any() else []
+        if OWN_TIME in scores:
+            own, time = scores[OWN_TIME].to_numpy(float), scores["time_months"].to_numpy(float)
+            late = (time >= landmark) & (own > predicted[:, k] + ROUNDING)
+            early = (time <= landmark) & (own < predicted[:, k] - ROUNDING)
+            wrong = pd.Series(late | early, scores.index)
+            allowed = f"LRFS at the patient's own last time, in agreement with {lrfs_column(landmark)}"
+            yield from [_fault(scores, OWN_TIME, wrong, allowed)] if wrong.any() else []
+
+
+def odd_scores(scores: pd.DataFrame, landmarks: Iterable[float] = ()) -> list[str]:
+    """Say what is possible in a sound score table and yet seldom meant, one sentence each.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `read_scores`.
+    landmarks : iterable of float
+        Landmarks that are to be evaluated, to compare them with the times.
+    """
+    by_maker = ["model", "kind", *([MADE_BY] if MADE_BY in scores else [])]
+    against: dict[tuple[str, str], set[str]] = {}
+    for (model, kind, *_), rows in scores.groupby(by_maker, sort=False, dropna=False):
+        columns = {column for column in map(lrfs_column, lrfs_landmarks(rows)) if _rises_with_risk(rows, column)}
+        against.setdefault((model, kind), set()).update(columns)
+    doubt = "rises with the risk, and should fall: is it the chance of recurrence, or the risk itself?"
+    lines = [
+        f"{model}, {kind}: {', '.join(sorted(found))} {doubt}" for (model, kind), found in against.items() if found
+    ]
+    return [*_odd_times(scores, sorted(landmarks)), *_odd_copies(scores), *lines]
+
+
+def _rises_with_risk(rows: pd.DataFrame, column: str) -> bool:
+    known = rows[["risk", column]].dropna()
+    if len(known) < 3 or min(len(set(known["risk"])), len(set(known[column]))) < 2:
+        return False
+    return bool(spearmanr(known["risk"], known[column]).statistic > 0)
+
+
+def _odd_times(scores: pd.DataFrame, landmarks: list[float]) -> Iterator[str]:
+    times = scores.drop_duplicates("patient_id")["time_months"]
+    if times.median() > LONGEST_MEDIAN:
+        yield f"median time {times.median():g}, over {LONGEST_MEDIAN:g} months: days? landmarks are in the same unit"
+    if landmarks and landmarks[0] > times.max():
+        yield f"longest time {times.max():g}, first landmark {landmarks[0]:g}: other units? no landmark is reached"
+    elif landmarks and landmarks[-1] < times.quantile(0.05):
+        yield f"last landmark {landmarks[-1]:g}, before nearly all times (median {times.median():g}): other units?"
+
+
+def _odd_copies(scores: pd.DataFrame) -> Iterator[str]:
+    """Compare scores to the last digit: equal in all patients, apparent and cross-fitted, or of two models."""
+    parts = scores.sort_values("patient_id").groupby(["model", "kind"], sort=False)[["patient_id", "risk"]]
+    risks = {part: rows.set_index("patient_id")["risk"] for part, rows in parts}
+    for (model, kind), risk in risks.items():
+        if len(set(risk)) == 1:
+            yield f"{model}, {kind}: every patient has the same risk, so it ranks nobody"
+        elif kind == "cross_fitted" and risk.equals(risks.get((model, "apparent"))):
+            yield f"{model}: apparent and cross-fitted scores are equal: judged on patients it learned from?"
+    for (first, second), kind in product(
+        combinations(dict.fromkeys(scores["model"]), 2), dict.fromkeys(scores["kind"])
+    ):
+        if (first, kind) in risks and risks[first, kind].equals(risks.get((second, kind))):
+            yield f"{first} and {second}, {kind}: the same risk for every patient: one model twice?"
 
 
 def merge_scores(paths: Sequence[str | Path]) -> pd.DataFrame:

@@ -129,12 +129,14 @@ def _living(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        waiting.extend(node.orelse if _is_for_type_checkers(node) else ast.iter_child_nodes(node))
+        if isinstance(node, ast.If) and _is_for_type_checkers(node):
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
 
 
-def _is_for_type_checkers(node: ast.AST) -> bool:
-    test = getattr(node, "test", None)
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+def _is_for_type_checkers(node: ast.If) -> bool:
+    return "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
 
 
 def text_sha256(content: Any) -> str:

@@ -1,9 +1,12 @@
 """The whole chain, as a user runs it: a small synthetic cohort, every notebook, every promised file."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,19 +16,25 @@ from lifelines.datasets import load_rossi
 
 from rps_utils.evaluation.risk_groups import training_cutoffs
 from rps_utils.files import read_csv, read_json
+from rps_utils.runs.chain import closing_steps
+from rps_utils.runs.freshness import make_plan
 from rps_utils.runs.parameters import PROFILES
-from rps_utils.runs.steps import STEPS
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
+from rps_utils.sources import PACKAGE, Contents
+from rps_utils.steps import read_steps
 
 pytestmark = pytest.mark.chain
 MODELS = {"DL", "Rad", "Clinical", "DLCM", "RSCM", "Oracle"}
 PATIENTS = 48
+TRACER = Path(__file__).parent / "runs" / "tracer"
+MEASURED = ("logs/", "run.json")  # of earlier notebooks, shown by notebook 12; not the same twice
 
 
-def rps(*arguments, expect=0):
+def rps(*arguments, expect=0, **environment):
     """Run the command line; return what it printed."""
     command = [sys.executable, "-m", "rps_utils.cli", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, env={**os.environ, **environment}, text=True, **pipes)
     assert done.returncode == expect, done.stdout[-3000:]
     return done.stdout
 
@@ -38,20 +47,43 @@ def manifest(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(manifest, tmp_path_factory):
+def traced(tmp_path_factory):
+    """Folder with one file a step: what its kernel and all it started opened, and how."""
+    return tmp_path_factory.mktemp("traced")
+
+
+@pytest.fixture(scope="module")
+def run(manifest, traced, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small"
-    printed = rps("run", "--manifest", manifest, "--out", folder, "--profile", "quick")
+    watched = {"PYTHONPATH": str(TRACER), "RPS_TRACED": str(traced)}
+    printed = rps("run", "--manifest", manifest, "--out", folder, "--profile", "quick", **watched)
     assert "cross-fitted" in printed and "report.html" in printed
     return folder
 
 
 def test_every_notebook_was_executed_without_an_error(run):
-    for step in STEPS:
+    for step in read_steps():
         cells = read_json(run / "notebooks" / f"{step.name}.ipynb")["cells"]
         kinds = {o["output_type"] for c in cells for o in c.get("outputs", [])}
         assert "error" not in kinds, step.name
         warned = [o["text"] for c in cells for o in c.get("outputs", []) if o.get("name") == "stderr"]
         assert not warned, (step.name, warned)
+
+
+def test_every_file_that_a_notebook_reads_is_declared(run, traced):
+    """What is not declared is not looked at when a run is brought up to date."""
+    for step in read_steps():
+        made = read_json(run / "logs" / f"{step.name}.json")["made"]
+        lines = (traced / step.name).read_text().splitlines() if (traced / step.name).is_file() else []
+        paths = {Path(line) for line in lines}
+        inside = {path.relative_to(run).as_posix() for path in paths if path.is_relative_to(run)}
+        own = {
+            name for name in inside if name in made or ".partial-" in name or name.startswith((".chain/", *MEASURED))
+        }
+        undeclared = [name for name in inside - own if not any(fnmatchcase(name, read) for read in step.reads)]
+        assert not undeclared, (step.name, undeclared)
+        tables = {path.relative_to(PACKAGE).as_posix() for path in paths if path.is_relative_to(PACKAGE)}
+        assert {name for name in tables if name.endswith(".csv")} <= set(step.data), step.name
 
 
 def test_scores_have_every_model_and_kind_and_patient(run, manifest):
@@ -109,10 +141,13 @@ def test_the_report_is_one_page_that_works_offline(run):
 
 def test_the_record_of_the_run_is_complete(run):
     record = read_json(run / "run.json")
-    assert set(record["notebooks"]) == {s.name for s in STEPS}
+    assert set(record["notebooks"]) == {s.name for s in read_steps()}
     assert all(n["seconds"] > 0 and n["peak_mib"] > 50 for n in record["notebooks"].values())
     assert record["parameters"]["03_deep_learning"]["epochs"] == PROFILES["quick"]["epochs"]
     assert record["versions"]["torch"] and len(record["manifest"]["sha256"]) == len(record["code_sha256"]) == 64
+    sources = record["notebooks"]["13_claim_tested"]["sources"]
+    assert {Path(name).name for name in sources["data"]} >= {"power.csv", "replicates.csv"}
+    assert all(len(sha) == 64 for sha in [sources["notebook"], sources["workflow"], *sources["code"].values()])
 
 
 def test_nobody_was_judged_by_a_model_that_had_seen_the_patient(run):
@@ -178,6 +213,25 @@ def test_a_lost_file_is_made_again_and_is_the_same(run, manifest):
     printed = rps("run", "--manifest", manifest, "--out", run, "--profile", "quick")
     assert "05_clinical_cox" in printed and "03_deep_learning" not in printed
     assert path.read_bytes() == before
+
+
+def test_a_comment_in_any_module_reruns_nothing_and_a_table_of_results_what_shows_it(run, manifest):
+    """Planned, not run: on the notebooks of the repository, with the content of one file changed."""
+    steps, contents = read_steps(), Contents(run / ".chain" / "hashes.json")
+    asked = read_json(run / "parameters.json")["parameters"]
+    (table,) = [name for step in steps for name in step.data if name.endswith("power.csv")]
+    before = contents.sha256
+
+    def renewed(path):
+        return "0" * 64 if path == PACKAGE / table else before(path)
+
+    contents.sha256 = renewed
+    plan = make_plan(run, [*steps, *closing_steps(steps)], asked, contents)
+    assert {d.step.name: d.state for d in plan if d.state != "reused"} == {"13_claim_tested": "runs", "report": "waits"}
+    commented = Contents(run / ".chain" / "hashes.json")
+    read = commented.code
+    commented.code = lambda text: read(text + "\n# a comment\n")
+    assert {d.state for d in make_plan(run, [*steps, *closing_steps(steps)], asked, commented)} == {"reused"}
 
 
 def test_another_parameter_reruns_only_what_depends_on_it(run, manifest):

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -160,3 +162,11 @@ def test_the_library_knows_no_notebook():
 
 def test_the_page_on_the_architecture_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(), "make docs"
+
+
+def test_evaluation_loads_no_network_library():
+    rooms = ("survival", "intervals", "evaluation", "figures", "report")
+    modules = [name.removesuffix(".__init__") for name in MODULES if room_of(name) in rooms]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert len(modules) > 30 and not {"torch", "monai", "torchsurv", "radiomics"} & set(loaded)

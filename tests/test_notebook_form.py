@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS, STEPS
+from rps_utils.steps import NOTEBOOKS, read_steps
 
 NOTEBOOKS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 # The only ones that may load torch.
@@ -40,7 +40,7 @@ def parameters(notebook):
 
 
 def test_there_is_a_notebook_for_every_step():
-    assert {step.name for step in STEPS} <= {path.stem for path in NOTEBOOKS}
+    assert {step.name for step in read_steps()} == {path.stem for path in NOTEBOOKS}
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(len(NOTEBOOKS))]
 
 
@@ -73,7 +73,7 @@ def test_a_parameter_means_the_same_in_all_notebooks():
     """`-p NAME=VALUE` sets it everywhere, so at least its type must be the same."""
     kinds = {}
     for path in NOTEBOOKS:
-        for name, value in default_parameters(path.stem).items():
+        for name, value in default_parameters(path).items():
             kinds.setdefault(name, set()).add(type(value).__name__)
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
 
@@ -100,7 +100,7 @@ def test_it_is_committed_without_results(notebook):
         if cell.cell_type == "code":
             assert cell.outputs == [] and cell.execution_count is None
     assert notebook.metadata.kernelspec.name == "python3"
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert set(notebook.metadata) <= {"kernelspec", "language_info", "rps"}
 
 
 def test_cells_are_short(notebook):

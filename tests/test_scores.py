@@ -65,6 +65,130 @@ def test_ready_made_scores_are_judged_without_being_fitted(cohort):
     assert scores.ready_made_scores(cohort).empty
 
 
+# ---------------------------------------------------------------- names, landmarks, predictions
+
+
+def two_models(table, first, second):
+    return pd.concat([table.assign(model=first), table.assign(model=second)], ignore_index=True)
+
+
+ALIKE = {
+    "space behind": ("A", "A "),
+    "capitals": ("DLCM", "dlcm"),
+    "space inside": ("A B", "AB"),
+    "invisible sign": ("A", "A\u200b"),
+    "soft hyphen": ("AB", "A\u00adB"),
+    "composed and not": ("caf\u00e9", "cafe\u0301"),
+    "wide letters": ("A1", "Ａ１"),
+    "tab": ("A", "A\t"),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), ALIKE.values(), ids=ALIKE)
+def test_two_models_that_read_alike_are_refused(table, tmp_path, first, second):
+    with pytest.raises(scores.ScoreTableError, match=r"column model: .*(differ in|allowed: printable text)"):
+        scores.read_scores(write_csv(two_models(table, first, second), tmp_path / "s.csv"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("1", "2"), ("NA", "None"), ("A/B", "A-B"), ("Ä", "日本"), ("1e5", "1e6")]
+)
+def test_names_that_differ_are_text_and_stay_apart(table, tmp_path, first, second):
+    read = scores.read_scores(write_csv(two_models(table, first, second), tmp_path / "s.csv"))
+    assert list(dict.fromkeys(read["model"])) == [first, second] and len(read) == 2 * len(table)
+
+
+COLUMNS_OF_LRFS = {
+    "twice": (["lrfs_12", "lrfs_12.0"], "columns lrfs_12, lrfs_12.0: one landmark"),
+    "twice, other digits": (["lrfs_012", "lrfs_12.00"], "columns lrfs_012, lrfs_12.00: one landmark"),
+    "capitals": (["LRFS_36"], "column 'LRFS_36': not understood"),
+    "with a unit": (["lrfs_36m"], "column 'lrfs_36m': not understood"),
+    "below 0": (["lrfs_-12"], "column 'lrfs_-12': not understood"),
+    "at 0": (["lrfs_0"], "column 'lrfs_0': not understood"),
+    "not a number": (["lrfs_nan"], "column 'lrfs_nan': not understood"),
+    "space": (["lrfs_ 36"], "column 'lrfs_ 36': not understood"),
+}
+
+
+@pytest.mark.parametrize(("columns", "message"), COLUMNS_OF_LRFS.values(), ids=COLUMNS_OF_LRFS)
+def test_a_landmark_is_written_once_and_in_one_way(table, tmp_path, columns, message):
+    wrong = table.drop(columns="lrfs_36").assign(**dict.fromkeys(columns, 0.5))
+    with pytest.raises(scores.ScoreTableError, match=message):
+        scores.read_scores(write_csv(wrong, tmp_path / "s.csv"))
+
+
+@pytest.mark.parametrize("column", ["lrfs_036", "lrfs_36.0", "lrfs_36.00"])
+def test_another_spelling_of_a_landmark_is_read_as_the_landmark(table, tmp_path, column):
+    read = scores.read_scores(write_csv(table.rename(columns={"lrfs_36": column}), tmp_path / "s.csv"))
+    assert "lrfs_36" in read and scores.lrfs_landmarks(read) == [36.0]
+
+
+def test_a_column_that_is_there_twice_is_refused(table, tmp_path):
+    path = write_csv(table.assign(other=1.0), tmp_path / "s.csv")
+    path.write_text(path.read_text().replace("other", "risk", 1))
+    with pytest.raises(ValueError, match="column 'risk' is there twice"):
+        scores.read_scores(path)
+
+
+def test_missing_numbers_of_other_programs_are_missing(table, tmp_path):
+    path = write_csv(table.assign(lrfs_60=np.nan), tmp_path / "s.csv")
+    text = path.read_text().splitlines()
+    path.write_text("\n".join([text[0], *(line + "NA" for line in text[1:])]) + "\n")
+    assert scores.read_scores(path)["lrfs_60"].isna().all()
+
+
+def predicted(table, **columns):
+    return table.drop(columns="lrfs_36").assign(**columns)
+
+
+IMPOSSIBLE = {
+    "rises": ({"lrfs_12": 0.5, "lrfs_36": 0.6}, "column lrfs_36: 0.6; allowed: no higher than at an earlier landmark"),
+    "rises over a gap": (
+        {"lrfs_12": 0.5, "lrfs_36": np.nan, "lrfs_60": 0.6},
+        "column lrfs_60: 0.6; allowed: no higher",
+    ),
+    "own time too high": ({"lrfs_0.001": 0.5, "lrfs_own": 0.9}, "column lrfs_own: 0.9; .*agreement with lrfs_0.001"),
+    "own time too low": ({"lrfs_9000": 0.5, "lrfs_own": 0.1}, "column lrfs_own: 0.1; .*agreement with lrfs_9000"),
+    "infinite": ({"lrfs_36": "inf"}, "column lrfs_36: 'inf'; allowed: empty, or an LRFS probability"),
+}
+
+
+@pytest.mark.parametrize(("columns", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_lrfs_that_cannot_be_is_refused(table, tmp_path, columns, message):
+    with pytest.raises(scores.ScoreTableError, match=message):
+        scores.read_scores(write_csv(predicted(table, **columns), tmp_path / "s.csv"))
+
+
+def test_lrfs_that_stays_equal_or_falls_passes(table):
+    assert scores.check_scores(predicted(table, lrfs_12=0.5, lrfs_36=0.5, lrfs_60=0.4)) == []
+
+
+def falling(table):
+    """LRFS that falls as risk rises."""
+    return table.assign(lrfs_36=1 / (1 + np.exp(table["risk"])), risk=table["risk"] + (table["kind"] == "apparent"))
+
+
+def test_nothing_is_odd_about_a_sound_table(table):
+    assert scores.odd_scores(falling(table), [12, 36]) == []
+
+
+ODD = {
+    "risk in lrfs": (lambda t: t.assign(lrfs_36=1 - t["lrfs_36"]), "DL, validation: lrfs_36 rises with the risk"),
+    "no rank": (lambda t: t.assign(risk=1.0), "DL, validation: every patient has the same risk"),
+    "days": (lambda t: t.assign(time_months=t["time_months"] * 30), "days"),
+    "years": (lambda t: t.assign(time_months=t["time_months"] / 120), "first landmark 12: other units"),
+    "apparent twice": (lambda t: t.assign(risk=-t["lrfs_36"]), "judged on patients it learned"),
+    "one model twice": (lambda t: two_models(t, "A", "B"), "A and B, validation: the same risk for every patient"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), ODD.values(), ids=ODD)
+def test_what_is_odd_is_said(table, change, sentence):
+    wrong = change(falling(table))
+    assert scores.check_scores(wrong) == []
+    assert sentence in "\n".join(scores.odd_scores(wrong, [12, 36]))
+
+
 # ---------------------------------------------------------------- deaths without local recurrence
 
 

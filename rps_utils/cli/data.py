@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rps_utils.cli.options import AT_LEAST_ONE, CORES, Command, Group, cores
-from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
 
 if TYPE_CHECKING:
     from rps_utils.ingest.export import Outcome
 
-DICOM_FOLDER = InputFolder("the folder with the DICOM files")
+DICOM_FOLDER = InputFolder("the folder with the DICOM or image files")
 DOWNLOAD = InputFolder("a folder that rps public download filled", holding="series.csv")
 TABLE = InputFile("a clinical table, .csv or .xlsx")
 MAPPING = InputFile("a mapping, YAML or JSON")
@@ -29,7 +29,7 @@ collection = click.argument("collection", metavar="COLLECTION")
 
 
 @click.command("check", cls=Command)
-@click.argument("manifest", type=MANIFEST, metavar="MANIFEST")
+@click.argument("manifest", type=MANIFEST_FILE, metavar="MANIFEST")
 @click.option("--html", type=OUT_FILE, metavar="FILE", help="write the check as a page as well")
 @click.option("--json", "as_json", is_flag=True, help="print problems, counts and images as JSON")
 def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
@@ -75,15 +75,18 @@ def ingest_command(
     identified_source: bool,
     cores: int,
 ) -> int:
-    """Turn DICOM series, masks and a table into a manifest.
+    """Turn DICOM series or image files, masks and a table into a manifest.
 
-    SOURCE is the folder with the DICOM files; it is left as it is.
+    SOURCE is the folder with the DICOM files, or with NIfTI, NRRD or MetaImage files named after their patients; it
+    is left as it is.
     """
     with _extra("dicom"):
         from rps_utils.ingest.export import ingest
 
-    options = {"without_quarantined": without_quarantined, "identified": identified_source}
-    return _tell(ingest(source, clinical, out, mapping, cores, **options), out)
+    done = ingest(
+        source, clinical, out, mapping, cores, without_quarantined=without_quarantined, identified=identified_source
+    )
+    return _tell(done, out)
 
 
 @click.group("public", cls=Group)

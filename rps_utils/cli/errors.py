@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
-PACKAGE = str(Path(__file__).resolve().parents[1])
+OWN_CODE = str(Path(__file__).resolve().parents[1])
 REMEDIES = {
     errno.EACCES: "choose another place, or ask for the permission",
     errno.EPERM: "choose another place, or ask for the permission",
@@ -104,9 +105,10 @@ def explain(error: BaseException) -> Told:
 def explain_os_error(error: OSError) -> str:
     """Name the file, what the system said of it, and the remedy."""
     name = error.filename2 or error.filename
+    name = os.fsdecode(name) if isinstance(name, str | bytes | Path) else ""
     cause = (error.strerror or str(error)).lower()
     remedy = REMEDIES.get(error.errno or 0, "run again with --debug to see where")
-    return f"{f'{name}: ' if isinstance(name, str | bytes | Path) else ''}{cause}: {remedy}"
+    return f"{f'{name}: ' if name else ''}{cause}: {remedy}"
 
 
 def _one_line(error: BaseException) -> str:
@@ -130,12 +132,12 @@ def _is_said_by_the_package(error: BaseException) -> bool:
     worker = re.findall(r'^ *File "(.+?)", line', str(error.__cause__), re.MULTILINE)
     frames = _frames(error)
     origin = worker[-1] if worker else frames[-1].f_code.co_filename if frames else ""
-    return origin.startswith(PACKAGE)
+    return origin.startswith(OWN_CODE)
 
 
 def _file_at_hand(error: BaseException) -> str:
     """Name the file that our code was reading; its readers call it `path`."""
-    own = [f for f in _frames(error) if f.f_code.co_filename.startswith(PACKAGE)]
+    own = [f for f in _frames(error) if f.f_code.co_filename.startswith(OWN_CODE)]
     paths = [f.f_locals["path"] for f in own if isinstance(f.f_locals.get("path"), str | Path)]
     return str(paths[-1]) if paths else "a file"
 

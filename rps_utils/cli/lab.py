@@ -113,7 +113,7 @@ def study() -> None:
 @out
 @cores
 def replicates_command(
-    variant: Sequence[str], count: int, pool_patients: int, pool: Path, out: Path, cores: int, **settings: int
+    variant: Sequence[str], count: int, pool_patients: int, pool: Path, out: Path, cores: int, **settings: Any
 ) -> None:
     """Run the models on many cohorts drawn from one pool."""
     from rps_utils.lab.studies.pool import make_pool

@@ -16,10 +16,10 @@ from rps_utils.cli.options import Group
 from rps_utils.cli.run import audit_command, evaluate_command, predict_command, run_command
 
 SIGPIPE = 13
-SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 
 
-@click.group("rps", cls=Group, context_settings=SETTINGS)
+@click.group("rps", cls=Group, context_settings=CONTEXT)
 def rps() -> None:
     """Turn CT, masks and a clinical table into models of local recurrence, evaluated.
 

@@ -22,7 +22,7 @@ class Several(click.Option):
     """An option that takes one value or more: ``--landmarks 12 36 60``, or repeated, or both."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, multiple=True, **settings)
+        super().__init__(*args, **{**settings, "multiple": True})
 
 
 def debug_option() -> click.Option:

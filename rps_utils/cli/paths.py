@@ -15,7 +15,7 @@ from rps_utils.cli.errors import explain_os_error
 ROOM = 2**20  # bytes; less than this is no room
 
 
-class Refused(click.ClickException):
+class RefusedPath(click.ClickException):
     """What was given to read is not there, or not what it should be. Exit status 1, as for all problems found."""
 
     def show(self, file: Any = None) -> None:
@@ -33,13 +33,13 @@ class InputFile(click.ParamType):
         self.what = what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or raise `Refused`."""
+        """Return the path, or raise `RefusedPath`."""
         path = Path(value)
         _refuse_unreadable(path, f"give the path of {self.what}")
         if path.is_dir():
-            raise Refused(f"{path} is a folder: give the path of {self.what}")
+            raise RefusedPath(f"{path} is a folder: give the path of {self.what}")
         if not path.is_file():
-            raise Refused(f"{path} is no ordinary file: give the path of {self.what}")
+            raise RefusedPath(f"{path} is no ordinary file: give the path of {self.what}")
         return path
 
 
@@ -52,13 +52,13 @@ class InputFolder(click.ParamType):
         self.what, self.holding = what, holding
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or raise `Refused`."""
+        """Return the path, or raise `RefusedPath`."""
         path = Path(value)
         if self.holding and not (path / self.holding).exists():
-            raise Refused(f"{path} holds no {self.holding}: give the path of {self.what}")
+            raise RefusedPath(f"{path} holds no {self.holding}: give the path of {self.what}")
         _refuse_unreadable(path, f"give the path of {self.what}")
         if not path.is_dir():
-            raise Refused(f"{path} is no folder: give the path of {self.what}")
+            raise RefusedPath(f"{path} is no folder: give the path of {self.what}")
         return path
 
 
@@ -67,11 +67,11 @@ def _refuse_unreadable(path: Path, remedy: str) -> None:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         is_link = path.is_symlink()
-        raise Refused(f"{path} {'is a link to nothing' if is_link else 'does not exist'}: {remedy}") from None
+        raise RefusedPath(f"{path} {'is a link to nothing' if is_link else 'does not exist'}: {remedy}") from None
     except OSError as error:
-        raise Refused(explain_os_error(error)) from None
+        raise RefusedPath(explain_os_error(error)) from None
     if not os.access(path, os.R_OK):
-        raise Refused(f"{path} may not be read: ask for the permission, or {remedy}")
+        raise RefusedPath(f"{path} may not be read: ask for the permission, or {remedy}")
 
 
 class OutFolder(click.ParamType):
@@ -142,4 +142,4 @@ def refuse_overwriting(params: dict[str, Any], command: click.Command) -> None:
 
 
 OUT_FOLDER, OUT_FILE = OutFolder(), OutFile()
-MANIFEST = InputFile("a local CSV file, one row a patient")
+MANIFEST_FILE = InputFile("a local CSV file, one row a patient")

@@ -20,11 +20,11 @@ from rps_utils.cli.options import (
     cores,
     profiles,
 )
-from rps_utils.cli.paths import MANIFEST, OUT_FILE, OUT_FOLDER, InputFile
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
 
 
 @click.command("run", cls=Command)
-@click.option("--manifest", type=MANIFEST, default=DEFAULT_MANIFEST, help="one row a patient")
+@click.option("--manifest", type=MANIFEST_FILE, default=DEFAULT_MANIFEST, help="one row a patient")
 @click.option("--out", type=OUT_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
@@ -35,7 +35,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     from rps_utils.cohort.manifest import check_manifest, lacking_columns, read_cells
     from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
     from rps_utils.runs.parameters import chosen_value
-    from rps_utils.runs.steps import read_steps
+    from rps_utils.steps import read_steps
 
     steps, manifest = read_steps(), manifest.resolve()
     if manifest == DEFAULT_MANIFEST:
@@ -44,7 +44,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     _, unreadable = read_cells(manifest)
     problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
     if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
-        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by")}
+        planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
         problems += check_manifest(manifest, n_jobs=cores, **planned)
     if problems:
         click.echo(format_problems(problems), err=True)
@@ -65,10 +65,12 @@ def evaluate_command(
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
     from rps_utils.locks import own_folder
-    from rps_utils.runs.steps import part_of, read_steps
-    from rps_utils.scores import read_scores
+    from rps_utils.scores import odd_scores, read_scores
+    from rps_utils.steps import part_of, read_steps
 
     table = read_scores(scores)
+    for sentence in odd_scores(table, landmarks):
+        click.echo(f"odd: {sentence}", err=True)
     times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]
     steps = part_of(read_steps(), "evaluation")
     parameters = _choose(steps, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
@@ -81,16 +83,20 @@ def evaluate_command(
 
 @click.command("predict", cls=Command)
 @click.argument("run", type=RUN, metavar="RUN")
-@click.option("--manifest", type=MANIFEST, required=True, help="new patients; outcomes may be absent")
+@click.option("--manifest", type=MANIFEST_FILE, required=True, help="new patients; outcomes may be absent")
 @click.option("--out", type=OUT_FILE, required=True, metavar="SCORES.csv", help="table of scores to write")
 @cores
 def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
     """Score new patients with a finished run, refitting nothing."""
+    from rps_utils.finished.models import directions
     from rps_utils.finished.predict import predict
 
     rows = predict(run, manifest, out, cores)
     patients = rows.drop_duplicates("patient_id")
     click.echo(f"{len(patients)} patients scored by {', '.join(rows['model'].unique())}: {out}")
+    for sentence in directions(run)["note"]:
+        if sentence:
+            click.echo(sentence)
     if "unlike" in rows:
         flagged = list(patients.loc[patients["unlike"], "patient_id"])
         click.echo(f"{len(flagged)} unlike the training patients{': ' * bool(flagged)}{', '.join(flagged)}")

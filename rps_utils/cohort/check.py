@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from rps_utils.cohort.contract import (
     AFFINE_TOLERANCE,
     HIGHEST_HU,
     LONGEST_FOLLOW_UP,
     LOWEST_HU_BELOW,
-    MOST_VOXELS,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
     SPLITS,
@@ -25,9 +21,9 @@ from rps_utils.cohort.contract import (
     data_kind,
     plain_text,
 )
-from rps_utils.cohort.manifest import check_manifest, read_cells
-from rps_utils.cohort.scans import check_paths, header_faults
+from rps_utils.cohort.manifest import inspect_manifest
 from rps_utils.files import write_text
+from rps_utils.imaging.formats.bounds import MOST_VOXELS
 
 LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
@@ -86,12 +82,9 @@ def check(path: str | Path, n_jobs: int = 1) -> Check:
     FileNotFoundError
         There is no such manifest.
     """
-    problems = check_manifest(path, n_jobs=n_jobs)
-    cells, unreadable = read_cells(path)
-    cells = cells.iloc[:0] if unreadable else cells
-    paths = {} if unreadable else check_paths(cells, Path(path).parent)[0]
-    facts = Parallel(n_jobs=n_jobs)(delayed(image_facts)(own) for own in paths.values())
-    images = pd.DataFrame(facts, columns=list(IMAGE_FACTS[1:]), index=cells.index)
+    cells, problems, facts = inspect_manifest(path, n_jobs=n_jobs)
+    rows = [facts.get(line, {}) for line in cells.index]
+    images = pd.DataFrame(rows, columns=list(IMAGE_FACTS[1:]), index=cells.index)
     images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
     return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, images)
 
@@ -103,48 +96,6 @@ def _counts(cells: pd.DataFrame, problems: list[Problem]) -> dict[str, int]:
         counts |= {name: int((cells["split"] == name).sum()) for name in SPLITS if "split" in cells}
     rows = {problem.row for problem in problems if problem.row is not None}
     return counts | {"problems": len(problems), "rows with a problem": len(rows)}
-
-
-def image_facts(paths: dict[str, Path]) -> dict[str, Any]:
-    """Return what the two files of a patient hold: `IMAGE_FACTS` but the id, as far as they can be read.
-
-    Parameters
-    ----------
-    paths : dict
-        ``image`` and ``mask``, where their paths are safe.
-    """
-    headers = {column: header_faults(path, column)[0] for column, path in paths.items()}
-    images = {column: image for column, image in headers.items() if image is not None}
-    ct, mask = (_voxels(images.get(column)) for column in ("image", "mask"))
-    facts: dict[str, Any] = {}
-    if ct is not None:
-        header = images["image"]
-        facts |= {
-            "matrix": " x ".join(map(str, ct.shape)),
-            "spacing_mm": " x ".join(f"{s:.4g}" for s in header.header.get_zooms()),
-            "axes": "".join(axis or "?" for axis in nib.aff2axcodes(header.affine)),
-        }
-        facts |= dict(zip(("lowest_hu", "median_hu", "highest_hu"), _whole(np.quantile(ct, [0, 0.5, 1])), strict=True))
-    if mask is not None:
-        inside = mask != 0
-        voxel_ml = abs(np.linalg.det(images["mask"].affine[:3, :3])) / 1000
-        labels = np.unique(mask)
-        facts["labels"] = ", ".join(f"{label:g}" for label in labels[:5]) + ", ..." * (len(labels) > 5)
-        facts["tumour_ml"] = round(float(inside.sum() * voxel_ml), 1)
-        if ct is not None and ct.shape == mask.shape and inside.any():
-            facts["tumour_median_hu"] = _whole([np.median(ct[inside])])[0]
-    return facts
-
-
-def _voxels(image: nib.Nifti1Image | None) -> np.ndarray | None:
-    try:
-        return None if image is None else np.asarray(image.dataobj)
-    except Exception:  # the gate has named it; here the cells stay empty
-        return None
-
-
-def _whole(values: Any) -> list[int | None]:
-    return [round(float(value)) if np.isfinite(value) else None for value in values]
 
 
 def as_dict(found: Check) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rps_utils.files import FLAGS, MISSING, NUMBER, TEXT
+
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
 OPTIONAL_FILES = ("reference_map",)
@@ -17,18 +19,26 @@ SPLITS = ("training", "validation")
 READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
-RESERVED = {"fold": "folds are drawn by the study", "died": "death without local recurrence is written as event 2"}
+MANIFEST_TEXT = ("patient_id", "split", "centre", DATA_KIND, *HASHES)
+# The study's own tables use these names; a clinical column of that name would be read as something else.
+OWN_COLUMNS = sorted((TEXT | FLAGS | {"risk", "cutoff", "image_score"}) - set(MANIFEST_TEXT))
+RESERVED = {
+    **dict.fromkeys(OWN_COLUMNS, "the study's own tables have such a column"),
+    "fold": "folds are drawn by the study",
+    "died": "death without local recurrence is written as event 2",
+}
 NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, *RESERVED, *HASHES)
-MISSING = ("", "na", "n/a", "nan", "null")
+STUDY_MODELS = ("DL", "Rad", "Clinical", "DLCM", "RSCM", "Volume")  # what a comparator must not be called
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
+COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
+POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII)  # 1.234,5
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
-MOST_VOXELS = 300_000_000  # 512 x 512 x 1,144
 SPACING_MM = (0.2, 12.0)
 AFFINE_TOLERANCE = 1e-3
 LOWEST_HU_BELOW, HIGHEST_HU = -500.0, 4000.0
@@ -126,8 +136,26 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
 
 def is_formula(text: str) -> bool:
     """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
-    number = NUMBER.fullmatch(text) or DECIMAL_COMMA.fullmatch(text)
+    number = NUMBER.fullmatch(text) or comma_remedy(text)
     return len(text) > 1 and text[0] in "=+-@\t\r" and not number
+
+
+def comma_remedy(text: str) -> str:
+    """Say how a number with a comma, or with groups of three digits, is to be written; empty where it is neither.
+
+    ``1,234`` may be more than a thousand or a little more than one: nobody can tell, so both are said.
+    """
+    digits = re.sub("[ '\u00a0\u202f]", "", text)
+    if AMBIGUOUS.fullmatch(text):
+        as_group, as_decimal = text.replace(",", ""), text.replace(",", ".")
+        return f"write {as_group} if the comma parts thousands, {as_decimal} if it is the decimal sign"
+    if COMMA_GROUPS.fullmatch(digits):
+        return f"write {digits.replace(',', '')}"
+    if POINT_GROUPS.fullmatch(digits):
+        return f"write {digits.replace('.', '').replace(',', '.')}"
+    if DECIMAL_COMMA.fullmatch(digits):
+        return f"write {digits.replace(',', '.')}"
+    return f"write {digits}" if digits != text and NUMBER.fullmatch(digits) else ""
 
 
 def problem_line(problem: Problem) -> int:

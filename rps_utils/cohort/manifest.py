@@ -7,11 +7,10 @@ names, then image headers, then voxels. All are run, so that one look shows ever
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,24 +18,23 @@ import pandas as pd
 from rps_utils.cohort.contract import (
     DATA_KIND,
     DATA_KINDS,
-    DECIMAL_COMMA,
     FILES,
     HASHES,
     IDENTIFYING,
     LEAST_GROUPS,
     LONGEST_FOLLOW_UP,
-    MISSING,
     MISSING_CODES,
-    NUMBER,
     OUTCOME,
     PATIENT_ID,
     READY_MADE,
     REQUIRED,
     RESERVED,
     SPLITS,
+    STUDY_MODELS,
     ManifestError,
     Problem,
     clinical_columns,
+    comma_remedy,
     format_problems,
     is_formula,
     is_missing,
@@ -44,6 +42,8 @@ from rps_utils.cohort.contract import (
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
+from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
+from rps_utils.scores import LONGEST_MEDIAN, alike
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -85,12 +85,16 @@ def image_files(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
 
 
 def _typed_column(column: str, cells: pd.Series) -> pd.Series:
-    if column in (*HASHES, "image", "mask", "patient_id", "split"):
+    """Type text cells as `files.read_csv` will type them when they come back from ``cohort.csv``."""
+    if column == "patient_id":  # a patient may be called NA
         return cells
-    given = cells.where(~is_missing(cells))
-    if column == "centre" or not given.dropna().str.fullmatch(NUMBER).all():
-        return given
-    return given.astype(float).astype(int) if column == "event" else given.astype(float)
+    known = cells.where(~is_missing(cells), "")
+    if column in FILES:
+        return known.replace("", np.nan)
+    typed = typed_column(column, known.tolist()).set_axis(cells.index)
+    if column == "event":
+        return typed.astype(int)
+    return typed.astype(float) if typed.dtype.kind == "i" else typed
 
 
 def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list[Problem]]:
@@ -113,25 +117,21 @@ def read_cells(path: str | Path, learn: bool = True) -> tuple[pd.DataFrame, list
     if not path.is_file():
         raise FileNotFoundError(f"manifest {path} does not exist: give the path of a local CSV file")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [(reader.line_num, row) for reader in [csv.reader(stream)] for row in reader if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        return pd.DataFrame(), [
-            table_problem("file", path.name, "CSV text in UTF-8", f"save it as CSV UTF-8 ({error})")
-        ]
-    if len(lines) < 2:
-        return pd.DataFrame(), [table_problem("file", path.name, "a header and one row a patient", "add the patients")]
-    header = [name.strip() for name in lines[0][1]]
-    problems = [*_header_problems(header, learn), *_length_problems(lines[1:], len(header))]
-    sound = {line: row for line, row in lines[1:] if len(row) == len(header)}
+        names, rows = read_lines(path)
+    except TableError as error:
+        return pd.DataFrame(), [table_problem("file", error.found, error.allowed, error.remedy)]
+    lines = {line: row for line, row in rows.items() if any(map(str.strip, row))}
+    if not lines:
+        value = "a header and no row"
+        return pd.DataFrame(), [table_problem("file", value, "a header and one row a patient", "add the patients")]
+    header = [name.strip() for name in names]
+    problems = [*_header_problems(header, learn), *_length_problems(lines, len(header))]
+    sound = {line: row for line, row in lines.items() if len(row) == len(header)}
     cells = pd.DataFrame.from_dict(sound, orient="index", columns=header)
     return (cells if problems else cells.apply(lambda column: column.str.strip())), problems
 
 
 def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
-    if len(header) == 1 and re.search(r"[;\t]", header[0]):
-        yield table_problem("header", header[0], "columns separated by commas", "export with a comma as separator")
-        return
     outcome_free = not learn and not set(OUTCOME) & set(header)
     for column in REQUIRED:
         if column not in header and not (outcome_free and column in OUTCOME):
@@ -140,16 +140,34 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
         yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
     if "" in header and header.count("") == 1:
         yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
-    for column in RESERVED:
-        if column in header:
-            yield table_problem(column, "reserved name", "any other name", f"rename the column: {RESERVED[column]}")
+    for column in header:
+        if column in RESERVED or column.startswith("lrfs_"):
+            why = RESERVED.get(column, "such columns hold predicted LRFS")
+            yield table_problem(column, "reserved name", "any other name", f"rename the column: {why}")
+        if is_formula(column):
+            remedy = "rename it: a spreadsheet would run it"
+            yield table_problem(column, "a formula as a name", "a name that does not begin with = + - @", remedy)
+    yield from _comparator_problems(header)
     for column in header:
         if IDENTIFYING.search(column):
             yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
 
 
-def _length_problems(lines: list[tuple[int, list[str]]], width: int) -> Iterator[Problem]:
-    for line, row in lines:
+def _comparator_problems(header: list[str]) -> Iterator[Problem]:
+    """Refuse ready-made scores whose name is empty, or is that of another model for one who reads it."""
+    taken = {alike(name): name for name in STUDY_MODELS}
+    for column in (c for c in header if c.startswith(READY_MADE)):
+        name = column.removeprefix(READY_MADE)
+        allowed = f"a name of its own: {READY_MADE}<Name>"
+        if not alike(name):
+            yield table_problem(column, "a score without a name", allowed, "name the score, risk_Nomogram for example")
+        elif alike(name) in taken and taken[alike(name)] != column:
+            yield table_problem(column, f"the name of {taken[alike(name)]}", allowed, "rename the column")
+        taken.setdefault(alike(name), column)
+
+
+def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Problem]:
+    for line, row in lines.items():
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
             yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
@@ -164,7 +182,13 @@ def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
     return [table_problem(column, "no such column", allowed, remedy) for column in absent]
 
 
-def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "", learn: bool = True) -> list[Problem]:
+def check_cells(
+    cells: pd.DataFrame,
+    folds: int | None = None,
+    split_by: str = "",
+    learn: bool = True,
+    landmarks: Sequence[float] = (),
+) -> list[Problem]:
     """List the faults of a manifest that show without opening a file.
 
     Parameters
@@ -177,6 +201,8 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
         Column whose values are to be the folds, such as ``centre``, in place of `folds` drawn ones.
     learn : bool
         See `check_manifest`.
+    landmarks : sequence of float
+        Months at which the models are to be judged, if it is known.
     """
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
@@ -192,7 +218,7 @@ def check_cells(cells: pd.DataFrame, folds: int | None = None, split_by: str = "
     if found or not learn:
         return sorted(found, key=problem_line)
     groups = _group_problems(cells, split_by) if split_by else ()
-    return [*_size_problems(cells, None if split_by else folds), *groups]
+    return [*_size_problems(cells, None if split_by else folds), *groups, *_unit_problems(cells, landmarks)]
 
 
 def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Problem]:
@@ -205,12 +231,20 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
     yield from _cell_problems(cells, "patient_id", _id_fault)
     ids = cells["patient_id"]
+    firsts = {patient: line for line, patient in reversed(list(ids.items()))}
     for line in ids.index[ids.duplicated() & (ids != "")]:
-        first = ids.index[ids == ids[line]][0]
+        first = firsts[ids[line]]
         value = f"{ids[line]} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
             value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
         yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+    spelt: dict[str, tuple[int, str]] = {}
+    for line, text in ids.items():
+        first, as_first = spelt.setdefault(text.casefold(), (line, text))
+        if as_first != text:
+            value = f"{text} differs from {as_first} of line {first} in capitals only"
+            remedy = "rename one: some file systems would put both into one file"
+            yield Problem(line, text, "patient_id", value, "names that differ in more than capitals", remedy)
 
 
 def _id_fault(text: str) -> tuple[str, str] | None:
@@ -222,8 +256,8 @@ def _id_fault(text: str) -> tuple[str, str] | None:
 def _number_fault(text: str) -> tuple[str, str] | None:
     if text.lower() in MISSING:
         return "a number in every row", "fill in the value or remove the patient"
-    if DECIMAL_COMMA.fullmatch(text):
-        return "a number with a decimal point", f"write {text.replace(',', '.')}"
+    if remedy := comma_remedy(text):
+        return "a number with a decimal point, and no sign between thousands", remedy
     if not NUMBER.fullmatch(text) or not np.isfinite(float(text)):
         return "a finite number", "write digits only, without unit or sign such as > or ~"
     return None
@@ -281,8 +315,8 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         remedy = "write the value itself, without = + - @ in front"
         yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
     given = given[~given.map(is_formula)]
-    numeric = given.str.fullmatch(NUMBER) | given.str.fullmatch(DECIMAL_COMMA)
-    if numeric.mean() <= 0.5:
+    numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
+    if numeric.mean() <= 0.5 or are_codes(list(given)):
         return
     for line, text in given.items():
         wrong = _number_fault(text)
@@ -307,6 +341,18 @@ def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
         value = f"{len(training)} patients, {int(training.sum())} events" + ("" if split is None else " in training")
         allowed = f"for {folds} folds 3 patients and 1 event a fold" if folds else "2 events to learn from"
         yield table_problem("event", value, allowed, "lower the parameter folds, or add patients")
+
+
+def _unit_problems(cells: pd.DataFrame, landmarks: Sequence[float]) -> Iterator[Problem]:
+    """Faults of all times together: each is possible, all of them are in another unit."""
+    time = cells["time_months"].astype(float)
+    if time.median() > LONGEST_MEDIAN:
+        allowed = f"a median of {LONGEST_MEDIAN:g} months ({LONGEST_MEDIAN / 12:g} years) at most"
+        yield table_problem("time_months", f"median {time.median():g}", allowed, "divide times in days by 30.4375")
+    if len(landmarks) and min(landmarks) > time.max():
+        allowed = f"somebody followed until the first landmark, {min(landmarks):g} months"
+        remedy = "multiply times in years by 12, or lower the parameter landmarks"
+        yield table_problem("time_months", f"{time.max():g} at most", allowed, remedy)
 
 
 def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
@@ -337,6 +383,7 @@ def check_manifest(
     voxels: bool = True,
     split_by: str = "",
     learn: bool = True,
+    landmarks: Sequence[float] = (),
 ) -> list[Problem]:
     """List everything that is wrong with a manifest and with the files it names. Nothing is written.
 
@@ -355,6 +402,8 @@ def check_manifest(
     learn : bool
         False where a finished model is applied: nobody has to be numerous, a clinical column may be empty, and
         ``time_months`` and ``event`` may both be absent.
+    landmarks : sequence of float
+        Months at which the models are to be judged, if it is known.
 
     Returns
     -------
@@ -366,11 +415,33 @@ def check_manifest(
     FileNotFoundError
         There is no such manifest.
     """
+    given: dict[str, Any] = {"folds": folds, "split_by": split_by, "learn": learn, "landmarks": landmarks}
+    return inspect_manifest(path, n_jobs=n_jobs, voxels=voxels, **given).problems
+
+
+class Inspected(NamedTuple):
+    """A manifest as text, its faults, and what its images hold, by line; no cells where it is no table."""
+
+    cells: pd.DataFrame
+    problems: list[Problem]
+    facts: dict[int, dict[str, Any]]
+
+
+def inspect_manifest(
+    path: str | Path,
+    *,
+    folds: int | None = None,
+    n_jobs: int = 1,
+    voxels: bool = True,
+    split_by: str = "",
+    learn: bool = True,
+    landmarks: Sequence[float] = (),
+) -> Inspected:
+    """Look at a manifest and at the files it names; each file is read once. Arguments as in `check_manifest`."""
     cells, problems = read_cells(path, learn)
     if problems:
-        return problems
+        return Inspected(cells.iloc[:0], problems, {})
     paths, wrong_paths = check_paths(cells, Path(path).parent)
-    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn)
-    return sorted(
-        [*wrong_cells, *wrong_paths, *check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)], key=problem_line
-    )
+    wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn, landmarks=landmarks)
+    scans = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)
+    return Inspected(cells, sorted([*wrong_cells, *wrong_paths, *scans.problems], key=problem_line), scans.facts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -19,8 +20,6 @@ from rps_utils.cohort.contract import (
     HASHES,
     HIGHEST_HU,
     LOWEST_HU_BELOW,
-    MISSING,
-    MOST_VOXELS,
     OPTIONAL_FILES,
     SMALLEST_TUMOUR_ML,
     SPACING_MM,
@@ -29,8 +28,19 @@ from rps_utils.cohort.contract import (
     Problem,
     is_missing,
 )
-from rps_utils.files import file_sha256
-from rps_utils.imaging.volumes import load_nifti
+from rps_utils.files import MISSING, file_sha256
+from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
+from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image, split_segment
+from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
+
+END_OF = {
+    "L": ("right", "left"),
+    "R": ("left", "right"),
+    "A": ("back", "front"),
+    "P": ("front", "back"),
+    "S": ("foot", "head"),
+    "I": ("head", "foot"),
+}
 
 
 def given_files(cells: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -43,7 +53,7 @@ def path_fault(text: str, root: Path) -> tuple[str, str] | None:
     """Say why a cell is no safe path to an image below `root` (the manifest's folder), or None.
 
     Refused are absolute paths, ``..``, links that lead out, backslashes, drive letters, addresses, ``~``, control
-    characters, and extensions other than ``.nii`` and ``.nii.gz`` (some formats can point to further files).
+    characters, and extensions other than those of `formats.images`. ``file.seg.nrrd#name`` names a segment.
     """
     if text.lower() in MISSING:
         return "a path in every row", "fill in the path or remove the patient"
@@ -54,11 +64,12 @@ def path_fault(text: str, root: Path) -> tuple[str, str] | None:
         )
     if text.startswith("/") or ".." in text.split("/"):
         return "a path below the manifest's folder", "move the file there and write its relative path"
-    if not text.endswith((".nii", ".nii.gz")):
-        return "a file .nii or .nii.gz", "convert the image to NIfTI"
-    if not (root / text).resolve().is_relative_to(root.resolve()):
+    file = root / split_segment(text)[0]
+    if not file.name.lower().endswith(SUFFIXES):
+        return f"a file {', '.join(SUFFIXES)}", "convert the image to NIfTI"
+    if not file.resolve().is_relative_to(root.resolve()):
         return "a path below the manifest's folder", "the link leads out of it: copy the file, or move the manifest"
-    if not (root / text).is_file():
+    if not file.is_file():
         return "a file that exists", "correct the path (capitals count), or copy the file there"
     return None
 
@@ -89,23 +100,46 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
     Returns
     -------
     image : nibabel image or None
-        None where its voxels should not be read: unreadable, not 3-D, or beyond the largest size allowed.
+        None where its voxels should not be read: unreadable, not 3-D, beyond the largest size allowed, or without
+        a place in space.
     faults : list of Fault
     """
     try:
-        image = load_nifti(path)
+        image = open_image(path)
         shape, spacing = image.shape, image.header.get_zooms()[:3]
         kind = image.get_data_dtype().kind
+    except Unfit as error:
+        return None, [Fault(column, error.value, error.allowed, error.remedy)]
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
-        return None, [Fault(column, f"unreadable: {error}", "a NIfTI image", "convert or copy the file again")]
+        return None, [Fault(column, f"unreadable: {error}", "an image", "convert or copy the file again")]
     if len(shape) != 3:
         size = " x ".join(map(str, shape))
         return None, [Fault(column, f"{len(shape)}-D ({size})", "a 3-D volume", "export one volume a file")]
-    if np.prod(shape, dtype=float) > MOST_VOXELS or min(shape) < 2 or kind not in "iuf":
+    if min(shape) < 2 or kind not in "iuf":
         value = f"{' x '.join(map(str, shape))} voxels of type {image.get_data_dtype()}"
-        allowed = f"2 voxels an axis, {MOST_VOXELS:.0e} at most, of numbers"
-        return None, [Fault(column, value, allowed, "crop or resample the image, export grey values")]
-    return image, list(_geometry_faults(image, column, spacing))
+        return None, [Fault(column, value, "2 voxels an axis or more, of numbers", "export grey values, all slices")]
+    try:
+        check_voxels(image, path, MOST_VOXELS)
+    except Unfit as error:
+        return None, [Fault(column, error.value, error.allowed, error.remedy)]
+    nowhere = _affine_faults(image, column)
+    return (None, nowhere) if nowhere else (image, list(_geometry_faults(image, column, spacing)))
+
+
+def _affine_faults(image: nib.Nifti1Image, column: str) -> list[Fault]:
+    """Ask first whether the voxels have a place at all: every later question would be answered at random."""
+    header = image.header
+    stored = [header[name].astype(float) for name in ("srow_x", "srow_y", "srow_z")] if header["sform_code"] > 0 else []
+    if header["qform_code"] > 0:
+        stored += [header[name].astype(float) for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x")]
+    numbers = np.concatenate([np.ravel(part) for part in (image.affine, header["pixdim"][1:4], *stored)])
+    if not np.isfinite(numbers).all():
+        value = f"affine or spacing not finite ({int((~np.isfinite(numbers)).sum())} numbers are NaN or infinite)"
+        return [Fault(column, value, "finite numbers in the header", "write the header again, or convert from DICOM")]
+    if abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+        value = "affine without volume: an axis has length 0, or two are parallel"
+        return [Fault(column, value, "three axes that span a space", "write the header again, or convert from DICOM")]
+    return []
 
 
 def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, ...]) -> Iterator[Fault]:
@@ -115,15 +149,24 @@ def _geometry_faults(image: nib.Nifti1Image, column: str, spacing: tuple[float, 
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=AFFINE_TOLERANCE):
         gap = np.abs(sform - qform).max()
         yield Fault(column, f"sform and qform differ by {gap:.3g}", "equal within 0.001", "convert again from DICOM")
-    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing) or image.header.get_xyzt_units()[0] in (
-        "meter",
-        "micron",
-    ):
-        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} {image.header.get_xyzt_units()[0]}"
-        yield Fault(column, value, f"{SPACING_MM[0]} to {SPACING_MM[1]} mm", "convert again from DICOM")
     axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=AFFINE_TOLERANCE):
-        yield Fault(column, "axes are not at right angles", "an upright grid", "correct the gantry tilt on conversion")
+        remedy = "resample to an upright grid; a tilted gantry is corrected on conversion"
+        yield Fault(column, "axes are not at right angles", "an upright grid", remedy)
+    unit = image.header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in spacing)} {unit}"
+        yield Fault(column, value, "mm", "convert again from DICOM")
+        return
+    yield from spacing_faults(spacing, column)
+
+
+def spacing_faults(spacing: Iterable[float], column: str) -> Iterator[Fault]:
+    """Check the voxel size (mm)."""
+    sizes = [float(s) for s in spacing]
+    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in sizes):
+        value = f"spacing {' x '.join(f'{s:.4g}' for s in sizes)} mm"
+        yield Fault(column, value, f"{SPACING_MM[0]} to {SPACING_MM[1]} mm", "convert again from DICOM")
 
 
 def grid_faults(ct: nib.Nifti1Image, mask: nib.Nifti1Image, column: str = "mask") -> list[Fault]:
@@ -151,25 +194,67 @@ def ct_faults(hu: np.ndarray) -> Iterator[Fault]:
         yield Fault("image", f"maximum {high:g}", f"HU up to {HIGHEST_HU:g}", "apply rescale slope and intercept")
 
 
-def mask_faults(labels: np.ndarray, voxel_ml: float) -> Iterator[Fault]:
-    """Check a mask: 0 and 1 only, not empty, of some size, and not touching every border."""
+def mask_faults(labels: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
+    """Check a mask: 0 and 1 only, not empty, of some size, and whole: inside the scan on all sides."""
     plain = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() <= 1
-    other: list[float] = [] if plain else np.unique(labels[~((labels == 0) | (labels == 1))]).tolist()
+    other = [] if plain else _other_labels(labels)
     if other:
-        shown = ", ".join(f"{v:g}" for v in other[:5])
-        yield Fault("mask", f"labels {shown}", "0 (background) and 1 (tumour)", "keep one label, write it as 1")
-    inside = labels != 0
+        yield _label_fault(other)
+    inside = tumour_voxels(labels)
     if not inside.any():
         yield Fault("mask", "no voxel labelled", "a tumour", "draw it, or name the right file")
         return
-    if inside.sum() * voxel_ml < SMALLEST_TUMOUR_ML:
-        value = f"{inside.sum() * voxel_ml:.2g} ml"
+    tumour_ml = np.count_nonzero(inside) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    if tumour_ml < SMALLEST_TUMOUR_ML:
+        value = f"{tumour_ml:.2g} ml"
         yield Fault("mask", value, f"{SMALLEST_TUMOUR_ML:g} ml or more", "check the mask; too small for texture")
-    borders = [inside.take(end, axis=axis).any() for axis in range(3) for end in (0, -1)]
-    if all(borders):
-        yield Fault(
-            "mask", "touches every border", "background around the tumour", "is it inverted? give the whole scan"
-        )
+    yield from _extent_faults(inside, affine)
+
+
+def _other_labels(labels: np.ndarray) -> list[float]:
+    allowed = (labels == 0) | (labels == 1)
+    return np.unique(labels.T[~allowed.T]).tolist()
+
+
+def _label_fault(other: list[float]) -> Fault:
+    """Say which labels are neither 0 nor 1, with the digits that tell them apart from these."""
+    nearly = all(0 < abs(v - round(v)) < 1e-3 for v in other)
+    shown = ", ".join(f"{v:.9g}" if nearly else f"{v:g}" for v in other[:5])
+    remedy = "write whole numbers, without a scale factor" if nearly else "keep one label, write it as 1"
+    return Fault("mask", f"labels {shown}", "exactly 0 (background) and 1 (tumour)", remedy)
+
+
+def _extent_faults(inside: np.ndarray, affine: np.ndarray) -> Iterator[Fault]:
+    """Refuse a tumour that reaches the end of the scan, or that lacks slices: nobody knows how it goes on."""
+    axes = nib.aff2axcodes(affine)
+    box = tight_box(Volume(inside, affine))
+    touched = [(part.start == 0, part.stop == n) for part, n in zip(box, inside.shape, strict=True)]
+    ends = [END_OF[axis][high] for axis, pair in zip(axes, touched, strict=True) for high in (0, 1) if pair[high]]
+    if len(ends) == 6:
+        remedy = "is it inverted? give the whole scan"
+        yield Fault("mask", "touches every border", "background around the tumour", remedy)
+    elif ends:
+        value = f"the tumour is cut off at the border of the scan ({', '.join(ends)} end)"
+        yield Fault("mask", value, "the whole tumour inside the scan", "take a scan that covers it")
+    along = next((i for i, axis in enumerate(axes) if axis in ("S", "I")), 2)
+    yield from _gap_faults(np.moveaxis(inside[box], along, 0), box[along].start, affine[:3, along], affine[2, 3])
+
+
+def _gap_faults(slices: np.ndarray, first: int, step: np.ndarray, start: float) -> Iterator[Fault]:
+    """Name empty slices inside a tumour; tumours that lie apart have unlike outlines on both sides of the gap."""
+    areas = slices.sum(axis=(1, 2))
+    drawn = np.flatnonzero(areas).tolist()
+    empty = [k for low, high in pairwise(drawn) if _is_one(slices, areas, low, high) for k in range(low + 1, high)]
+    if empty:
+        places = ", ".join(f"{start + (first + k) * step[2]:g}" for k in empty[:3]) + ", ..." * (len(empty) > 3)
+        value = f"{len(empty)} empty slice{'s' * (len(empty) > 1)} inside the tumour, at {places} mm"
+        yield Fault("mask", value, "the tumour on every slice that it crosses", "draw or interpolate the mask there")
+
+
+def _is_one(slices: np.ndarray, areas: np.ndarray, low: int, high: int) -> bool:
+    shared = 2 * np.count_nonzero(slices[low] & slices[high])
+    needed = min(areas[low], areas[high]) if high - low == 2 else max(areas[low], areas[high])
+    return high - low > 1 and bool(shared >= needed)
 
 
 def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
@@ -183,28 +268,60 @@ def reference_faults(labels: np.ndarray) -> Iterator[Fault]:
 
 def tumour_faults(hu: np.ndarray, labels: np.ndarray) -> Iterator[Fault]:
     """Check that the mask lies on tissue: a mask flipped or shifted against its CT often lies on air."""
-    median = float(np.median(hu[labels != 0]))
+    box = tight_box(Volume(tumour_voxels(labels), np.eye(4)))
+    median = float(np.median(hu[box][tumour_voxels(labels[box])]))
     if not TUMOUR_HU[0] <= median <= TUMOUR_HU[1]:
         allowed = f"soft tissue or fat, {TUMOUR_HU[0]:g} to {TUMOUR_HU[1]:g} HU"
         yield Fault("mask", f"median {median:.0f} HU inside", allowed, "is the mask flipped or of another scan?")
 
 
-def _read_voxels(image: nib.Nifti1Image, column: str) -> tuple[np.ndarray | None, list[Fault]]:
-    try:
-        return np.asarray(image.dataobj), []
-    except Exception as error:  # truncated or corrupt streams raise OSError, EOFError, zlib.error, ...
-        return None, [Fault(column, f"unreadable: {error}", "all voxels", "copy the file again")]
+def voxel_faults(
+    hu: np.ndarray | None, labels: np.ndarray | None, affine: np.ndarray, reference: np.ndarray | None = None
+) -> list[Fault]:
+    """List every fault of a patient's voxels: the one list of rules behind all doors, manifest and DICOM alike.
+
+    Parameters
+    ----------
+    hu, labels : numpy.ndarray or None
+        Grey values of the CT and labels of the mask, on one grid in whatever orientation; None where there is
+        nothing (yet) to look at.
+    affine : numpy.ndarray
+        4 x 4, index to mm (right, front, head).
+    reference : numpy.ndarray or None
+        Labels of the reference map.
+
+    Returns
+    -------
+    list of Fault
+        Whether the mask lies on tissue is asked only of a pair that is sound otherwise.
+    """
+    faults = [] if hu is None else list(ct_faults(hu))
+    faults += [] if labels is None else mask_faults(labels, affine)
+    faults += [] if reference is None else reference_faults(reference)
+    if hu is not None and labels is not None and not faults and hu.shape == labels.shape:
+        faults += tumour_faults(hu, labels)
+    return faults
+
+
+def read_voxels(image: nib.Nifti1Image) -> np.ndarray:
+    """Read the voxels of an image: whole numbers as they are stored, scaled ones in single precision.
+
+    Double precision would take 1.3 GB for a CT of 512 x 512 x 600, for digits that no scanner gives.
+    """
+    scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
+    return np.asarray(image.dataobj, np.float32 if scaled else None)
 
 
 class RowCheck(NamedTuple):
-    """Faults of one row's images and a digest of the voxels of its CT."""
+    """What the files of one row hold: faults, a digest of the voxels of the CT, and facts in numbers."""
 
     faults: list[Fault]
     digest: str
+    facts: dict[str, Any]
 
 
 def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
-    """Check the files of one patient down to the voxels.
+    """Check the files of one patient down to the voxels, each read once.
 
     Parameters
     ----------
@@ -216,25 +333,72 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
     faults = [
         Fault(f"{column}_sha256", hashes[column], "the file's SHA-256", "the file has changed: restore or re-hash it")
         for column in paths
-        if column in hashes and file_sha256(paths[column]) != hashes[column]
+        if column in hashes and file_sha256(split_segment(paths[column])[0]) != hashes[column]
     ]
-    voxels: dict[str, np.ndarray | None] = {}
-    for column, path in paths.items():
-        image = load_nifti(path)
-        voxels[column], unreadable = _read_voxels(image, column)
-        faults += unreadable
+    images = {column: open_image(path) for column, path in paths.items()}
+    voxels: dict[str, np.ndarray] = {}
+    for column, image in images.items():
+        try:
+            voxels[column] = read_voxels(image)
+        except Exception as error:  # truncated or corrupt streams raise OSError, EOFError, zlib.error, ...
+            faults.append(Fault(column, f"unreadable: {error}", "all voxels", "copy the file again"))
     ct, labels, reference = (voxels.get(column) for column in FILES)
-    faults += [] if ct is None else ct_faults(ct)
-    faults += [] if labels is None else mask_faults(labels, float(np.abs(np.linalg.det(image.affine[:3, :3]))) / 1000)
-    faults += [] if reference is None else reference_faults(reference)
-    if ct is not None and labels is not None and not faults and ct.shape == labels.shape:
-        faults += tumour_faults(ct, labels)
-    return RowCheck(faults, "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest())
+    affine = next((image.affine for image in images.values()), np.eye(4))
+    faults += voxel_faults(ct, labels, affine, reference)
+    digest = "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest()
+    return RowCheck(faults, digest, _ct_facts(images, ct) | _mask_facts(labels, affine, ct))
+
+
+def _ct_facts(images: dict[str, nib.Nifti1Image], ct: np.ndarray | None) -> dict[str, Any]:
+    if ct is None:
+        return {}
+    header, low, median, high = images["image"], *_whole([ct.min(), middle(ct), ct.max()])
+    return {
+        "matrix": " x ".join(map(str, ct.shape)),
+        "spacing_mm": " x ".join(f"{s:.4g}" for s in header.header.get_zooms()),
+        "axes": "".join(axis or "?" for axis in nib.aff2axcodes(header.affine)),
+        **{"lowest_hu": low, "median_hu": median, "highest_hu": high},
+    }
+
+
+def _mask_facts(labels: np.ndarray | None, affine: np.ndarray, ct: np.ndarray | None) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    found, inside = np.unique(np.concatenate([np.unique(part) for part in labels.T])), tumour_voxels(labels)
+    facts: dict[str, Any] = {
+        "labels": ", ".join(f"{label:g}" for label in found[:5]) + ", ..." * (len(found) > 5),
+        "tumour_ml": round(float(inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000), 1),
+    }
+    if ct is not None and ct.shape == labels.shape and inside.any():
+        facts["tumour_median_hu"] = _whole([np.median(ct.T[inside.T])])[0]
+    return facts
+
+
+def middle(values: np.ndarray) -> float:
+    """Return the median; that of 16-bit whole numbers by counting, in a tenth of the time that sorting takes."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2 or not values.size:
+        return float(np.median(values))
+    lowest = int(values.min())
+    counts = sum(np.bincount(part.ravel().astype(np.int32) - lowest, minlength=2**16) for part in values.T)
+    below = np.cumsum(counts)
+    ranks = (values.size - 1) // 2, values.size // 2
+    return lowest + float(np.mean([np.searchsorted(below, rank, side="right") for rank in ranks]))
+
+
+def _whole(values: Any) -> list[int | None]:
+    return [round(float(value)) if np.isfinite(value) else None for value in values]
+
+
+class Scans(NamedTuple):
+    """What the images of a manifest hold: every fault, and facts in numbers by line."""
+
+    problems: list[Problem]
+    facts: dict[int, dict[str, Any]]
 
 
 def check_images(
     cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True
-) -> list[Problem]:
+) -> Scans:
     """Check headers of all images, then the voxels of those whose headers are sound."""
     found: list[tuple[int, Fault]] = []
     sound: dict[int, dict[str, Path]] = {}
@@ -249,23 +413,30 @@ def check_images(
             others = [(column, other) for column, other in images.items() if column != "image"]
             found += [(line, fault) for column, other in others for fault in grid_faults(ct, other, column)]
         sound[line] = {column: own[column] for column in images}
-    if voxels:
-        found += _check_voxels(cells, sound, n_jobs)
-    return [Problem(line, cells.loc[line, "patient_id"], *fault) for line, fault in found]
+    checks = _check_voxels(cells, sound, n_jobs) if voxels else {}
+    found += [(line, fault) for line, check in checks.items() for fault in check.faults]
+    found += _copies(cells, sound, checks)
+    patients = cells["patient_id"].to_dict()
+    facts = {line: check.facts for line, check in checks.items()}
+    return Scans([Problem(line, patients[line], *fault) for line, fault in found], facts)
 
 
-def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> list[tuple[int, Fault]]:
-    hashes = {
-        line: {file: row[column] for column, file in HASHES.items() if row.get(column)}
-        for line, row in cells.iterrows()
-    }
+def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> dict[int, RowCheck]:
+    hashes: dict[int, dict[str, str]] = {line: {} for line in sound}
+    for column, file in HASHES.items():
+        for line, text in cells[column].items() if column in cells else ():
+            hashes[line] |= {file: text} if text else {}
     checks = Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
-    found: list[tuple[int, Fault]] = []
+    return dict(zip(sound, checks, strict=True))
+
+
+def _copies(
+    cells: pd.DataFrame, sound: dict[int, dict[str, Path]], checks: dict[int, RowCheck]
+) -> Iterator[tuple[int, Fault]]:
+    """Find scans that are there twice, voxel by voxel, in different files."""
     seen: dict[str, int] = {}
-    for line, check in zip(sound, checks, strict=True):
-        found += [(line, fault) for fault in check.faults]
+    for line, check in checks.items():
         first = seen.setdefault(check.digest, line)
         if check.digest and first != line and sound[first]["image"].resolve() != sound[line]["image"].resolve():
             value = f"same voxels as line {first} ({cells.loc[first, 'patient_id']})"
-            found.append((line, Fault("image", value, "a scan of its own", "one patient under two ids? correct it")))
-    return found
+            yield line, Fault("image", value, "a scan of its own", "one patient under two ids? correct it")

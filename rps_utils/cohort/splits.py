@@ -65,6 +65,8 @@ def draw_folds(cohort: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     pandas.Series of Int64
         0..K-1 in training, missing in validation. Sizes, and numbers of events, differ by one at most.
     """
+    if folds < LEAST_GROUPS:
+        raise ValueError(f"folds = {folds}; allowed: {LEAST_GROUPS} or more, as nested cross-fitting leaves two out")
     training = cohort[cohort["split"] == "training"]
     if training["event"].sum() < folds:
         raise ValueError(f"folds = {folds}, but training has {training['event'].sum()} events: choose fewer folds")

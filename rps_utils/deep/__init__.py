@@ -1,1 +1,1 @@
-"""The networks: the only room for torch and MONAI beside `runs` and `lab`."""
+"""The networks and what is asked of them: the home of torch and MONAI."""

@@ -84,6 +84,6 @@ def _integrated_rows(
 ) -> list[dict]:
     grid = usable_landmarks(part, landmarks)
     if len(grid) < 2:
-        why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches")
+        why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches{part.why_no_lrfs}")
         return [metric_row(part, name, max(landmarks), why) for name in INTEGRATED]
     return [metric_row(part, name, grid[-1], estimates[name, grid[-1]]) for name in INTEGRATED]

@@ -79,8 +79,8 @@ def _own_time(part: Slice) -> np.ndarray:
 def _own_time_note(part: Slice, own: np.ndarray) -> str:
     missing = int(np.isnan(own).sum())
     if missing == len(own):
-        return f"{part.model} gives no {OWN_TIME}"
-    return f"{missing} of {len(own)} patients have no {OWN_TIME}" if missing else ""
+        return f"{part.model} gives no {OWN_TIME}{part.why_no_lrfs}"
+    return f"{missing} of {len(own)} patients have no {OWN_TIME}{part.why_no_lrfs}" if missing else ""
 
 
 def _overall_row(part: Slice) -> dict:
@@ -94,7 +94,7 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
     """Test D-calibration with follow-up cut at the last usable landmark, so that no curve is read beyond it."""
     grid = usable_landmarks(part, landmarks)
     if not grid:
-        why = f"needs a landmark that {part.model} predicts and the follow-up reaches"
+        why = f"needs a landmark that {part.model} predicts and the follow-up reaches{part.why_no_lrfs}"
         return metric_row(part, "d_calibration_p", max(landmarks), undefined(why))
     time, event = part.follow_up
     later = time > grid[-1]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rps_utils.scores import DIED, KINDS_OF_SPLIT, lrfs_column
+from rps_utils.scores import DIED, KINDS_OF_SPLIT, NO_LRFS, lrfs_column
 from rps_utils.survival.follow_up import Estimate, horizon_note
 
 METRIC_COLUMNS = [
@@ -49,6 +49,12 @@ class Slice(NamedTuple):
         column = lrfs_column(landmark)
         given = self.rows[column] if column in self.rows else pd.Series(np.nan, index=self.rows.index)
         return given.to_numpy(float)
+
+    @property
+    def why_no_lrfs(self) -> str:
+        """Return why there is no LRFS, with a colon in front, where the table says so."""
+        reasons = self.rows[NO_LRFS].dropna().unique() if NO_LRFS in self.rows else []
+        return f": {'; '.join(reasons)}" if len(reasons) else ""
 
 
 def slices(scores: pd.DataFrame) -> Iterator[Slice]:
@@ -114,8 +120,9 @@ def prediction_note(part: Slice, landmark: float) -> str:
     """Say why a slice has no usable LRFS prediction at a landmark; an empty text means that it has."""
     missing = int(np.isnan(part.lrfs(landmark)).sum())
     if missing == len(part.rows):
-        return f"{part.model} gives no {lrfs_column(landmark)}"
-    return f"{missing} of {len(part.rows)} patients have no {lrfs_column(landmark)}" if missing else ""
+        return f"{part.model} gives no {lrfs_column(landmark)}{part.why_no_lrfs}"
+    some = f"{missing} of {len(part.rows)} patients have no {lrfs_column(landmark)}{part.why_no_lrfs}"
+    return some if missing else ""
 
 
 def note_at(part: Slice, landmark: float, *, fewest: int = 0) -> str:
@@ -141,8 +148,8 @@ def missing_predictions(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.
 
 
 def with_predictions(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:
-    """Return the rows of those models that predict LRFS at one of the landmarks at least."""
-    columns = [c for c in map(lrfs_column, landmarks) if c in scores]
+    """Return the rows of those models that predict LRFS at one of the landmarks at least, or say why they do not."""
+    columns = [c for c in (*map(lrfs_column, landmarks), NO_LRFS) if c in scores]
     models = scores.loc[scores[columns].notna().any(axis=1), "model"].unique() if columns else []
     return scores[scores["model"].isin(models)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -155,8 +156,30 @@ def save_figure(
 
 
 def file_name(*parts: str) -> str:
-    """Join words to a plain file name: ``11_km_Cox_age_`` from ``11_km`` and ``Cox (age)``."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", "_".join(parts))
+    """Join words to a plain file name, a different one for different words: no figure takes another's place.
+
+    Parameters
+    ----------
+    *parts : str
+        The first is the beginning of a figure's name, ``11_km``. Of the others the study's own words (``DLCM``,
+        ``validation``) stay as they are; any other, a model of a user for example, becomes its ASCII letters and
+        digits, shortened, and a hash of the whole: ``Cox-age-1f0c53a2`` of ``Cox (age)``.
+
+    Returns
+    -------
+    str
+        At most 60 letters a part. Names that differ in capitals only differ in the hash too, as some file systems
+        take capitals for small letters.
+    """
+    own = {*MODEL_COLOURS, *KIND_NAMES, "training"}
+    begins = bool(re.fullmatch(r"\d\d(_[a-z0-9]+)+", parts[0])) and len(parts[0]) <= 60
+    return "_".join(part if part in own or (begins and k == 0) else _hashed(part) for k, part in enumerate(parts))
+
+
+def _hashed(text: str) -> str:
+    readable = re.sub("[^A-Za-z0-9]+", "-", text).strip("-")[:50].strip("-")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{readable}-{digest}" if readable else digest
 
 
 def nothing_to_show(title: str, why: str = "no value to show: the table of the run says why") -> go.Figure:

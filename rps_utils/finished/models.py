@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rps_utils.deep.checkpoints import read_card
 from rps_utils.deep.folds import read_fold_ensembles
@@ -16,9 +17,9 @@ from rps_utils.files import read_csv, read_json
 from rps_utils.imaging import likeness
 from rps_utils.imaging.features import ExtractionSettings
 from rps_utils.imaging.patches import PatchSettings, read_patches
-from rps_utils.learning.cox import CoxModel, Design
+from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
-from rps_utils.learning.fusion import FittedFusion, FusionPlan
+from rps_utils.learning.fusion import FittedFusion, FusionPlan, score_directions
 from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.scores import lrfs_landmarks
 
@@ -167,12 +168,17 @@ def _fusion(run: Path, model: str) -> FittedFusion:
     design = Design(**read_json(run / "models" / design_file)) if design_file else Design({}, {}, {})
     columns = [*design.medians, *design.levels]
     fitted = CoxModel(**read_json(run / "models" / cox_file))
-    own = [] if model == "Clinical" else ["image_score"]
+    own = [] if model == "Clinical" else [IMAGE_SCORE]
     terms = {*own, *design.medians, *(f"{c}: {level}" for c, levels in design.levels.items() for level in levels[1:])}
     if set(fitted.terms) != terms:
         other = sorted(set(fitted.terms) ^ terms)
         raise ValueError(f"{run}/models: {cox_file} and {design_file} differ in {other}: run notebooks 05 and 06 again")
     return FittedFusion(FusionPlan(model, columns), object_name(cox_name(model), ()), design, fitted)
+
+
+def directions(run: str | Path) -> pd.DataFrame:
+    """Tell of each Cox model of a run which way its image score points (`fusion.score_directions`)."""
+    return score_directions({model: _fusion(Path(run), model).model for model in COX_FILES})
 
 
 def _cutoffs(run: Path) -> dict[str, float]:

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rps_utils.cohort.contract import NUMBER, OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
+from rps_utils.cohort.contract import OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.training import one_thread, predict_risk
-from rps_utils.files import write_csv
+from rps_utils.files import NUMBER, write_csv
 from rps_utils.finished.models import FrozenRun, digest, load_run, read_networks
 from rps_utils.imaging import likeness
 from rps_utils.imaging.crops import prepare_cohort
@@ -86,7 +86,8 @@ def new_patients(cells: pd.DataFrame, designs: Sequence[Design]) -> pd.DataFrame
     numbers = [c for c in known if c.startswith(READY_MADE) or any(c in d.medians for d in designs)]
     words = [c for c in known if any(c in d.seen for d in designs)]
     words += [CENTRE] if CENTRE in known and CENTRE not in words else []
-    table = pd.DataFrame({"patient_id": known["patient_id"], "split": "validation"})
+    # A patient may be called NA.
+    table = pd.DataFrame({"patient_id": cells["patient_id"].to_numpy(), "split": "validation"})
     for column in OUTCOME:
         table[column] = known[column].astype(float) if column in known else np.nan
     return by_cause(table.join(known[numbers].astype(float)).join(known[words]))
@@ -181,7 +182,7 @@ def score_table(
 def _model_rows(frozen: FrozenRun, model: str, table: pd.DataFrame, image: MadeScore | None) -> pd.DataFrame:
     fusion = frozen.fusions[model]
     rows = judge(fusion, "validation", table, image, frozen.landmarks)
-    if model not in frozen.bounds.get("residual", {}):
+    if fusion.model.wrong_way or model not in frozen.bounds.get("residual", {}):
         return rows
     baseline = fusion.model.times, fusion.model.cumulative_hazard
     bound = lower_bound(*baseline, log_hazard=log_hazard(fusion.model, rows), residual=frozen.bounds["residual"][model])

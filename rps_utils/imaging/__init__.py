@@ -1,1 +1,1 @@
-"""Volumes as numbers: radiomic features and what they count."""
+"""From a scan to crops, patches and features."""

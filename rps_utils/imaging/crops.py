@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
+from rps_utils.imaging.formats.bounds import MOST_CROP_VOXELS
 from rps_utils.imaging.volumes import (
     Volume,
     box_around,
@@ -30,6 +31,11 @@ from rps_utils.progress import in_parallel
 def crop_paths(crops: str | Path, patient_id: str) -> tuple[Path, Path]:
     """Return where the stored crop of a patient lies: CT and mask."""
     return Path(crops) / f"{patient_id}_ct.nii.gz", Path(crops) / f"{patient_id}_mask.nii.gz"
+
+
+def load_crop(crops: str | Path, patient_id: str) -> tuple[Volume, Volume]:
+    """Read the stored crop of a patient; one of more voxels than any crop has is refused from its header."""
+    return load_pair(*crop_paths(crops, patient_id), MOST_CROP_VOXELS)
 
 
 def crop_isotropic(

@@ -29,6 +29,7 @@ from joblib import delayed
 from scipy import ndimage
 
 from rps_utils.files import whole_file
+from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.progress import in_parallel
 
@@ -199,9 +200,12 @@ def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, setting
     if settings.canonical and is_right_sided(ct, inside):
         ct, inside = ct[::-1], inside[::-1]
     cell, weights = patch_weights(inside, spacing, settings)
-    above_air, tumour = clip_hu(ct) - EMPTY_HU, inside.astype(np.float32)
+    near, weights = reached_part(weights)
+    above_air, tumour = clip_hu(ct[near]), inside[near].astype(np.float32)
+    above_air -= EMPTY_HU
     total, covered = average_on_grid(above_air, weights), average_on_grid(tumour, weights)
-    within = average_on_grid(above_air * tumour, weights)
+    above_air *= tumour
+    within = average_on_grid(above_air, weights)
     return TissueGrid(
         inside_hu=EMPTY_HU + within / np.maximum(covered, 1e-3),
         outside_hu=EMPTY_HU + (total - within) / np.maximum(1 - covered, 1e-3),
@@ -216,6 +220,13 @@ def patch_weights(inside: np.ndarray, spacing: np.ndarray, settings: PatchSettin
     cell, corner = patch_frame(inside, spacing, settings)
     axes = zip(inside.shape, spacing, corner, strict=True)
     return cell, [overlap_weights(n, s, first, settings.size, cell).astype(np.float32) for n, s, first in axes]
+
+
+def reached_part(weights: list[np.ndarray]) -> tuple[tuple[slice, ...], list[np.ndarray]]:
+    """Return the part of the scan that a patch covers, and its weights alone: the rest need not become float32."""
+    ends = [np.flatnonzero(axis.any(axis=0))[[0, -1]] for axis in weights]
+    near = tuple(slice(int(first), int(last) + 1) for first, last in ends)
+    return near, [axis[:, part] for axis, part in zip(weights, near, strict=True)]
 
 
 def patch_frame(inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings) -> tuple[float, list[float]]:
@@ -321,6 +332,7 @@ def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarr
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
+    check_archive(path, 2 * Path(path).stat().st_size)  # it is written without compression
     with np.load(path, allow_pickle=False) as stored:
         row = pd.Series(np.arange(len(stored["patient_id"])), index=stored["patient_id"])
         missing = [i for i in patient_ids if i not in row.index]

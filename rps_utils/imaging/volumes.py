@@ -1,4 +1,4 @@
-"""CT volumes: NIfTI to Hounsfield units in a known orientation, resampling, cropping, and what a mask measures.
+"""CT volumes: files to Hounsfield units in a known orientation, resampling, cropping, and what a mask measures.
 
 Every volume is held with the axes right, front, head (RAS): the index rises toward the patient's right, front and
 head. Positions are in mm in the scanner's frame, given by the 4 x 4 affine of the volume.
@@ -17,6 +17,8 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from rps_utils.files import whole_file
+from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
+from rps_utils.imaging.formats.images import check_voxels, open_image
 
 AIR_HU, HIGHEST_HU = -1024.0, 3071.0
 BODY_HU = -300.0
@@ -69,52 +71,71 @@ class Grid:
         return Grid(tuple(stop - start for start, stop in zip(starts, stops, strict=True)), affine)
 
 
-def load_nifti(path: str | Path) -> nib.Nifti1Image:
-    """Open a NIfTI file: its header is read, its voxels only when asked for.
-
-    Raises
-    ------
-    TypeError
-        An image of another kind, CIFTI for example.
-    """
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise TypeError(f"{path} holds a {type(image).__name__}; allowed: a NIfTI volume; convert it")
-    return image
-
-
-def load_volume(path: str | Path) -> Volume:
-    """Read a NIfTI image and turn its axes to right, front, head (RAS), without interpolation.
+def load_volume(path: str | Path, most_voxels: int = MOST_VOXELS) -> Volume:
+    """Read an image and turn its axes to right, front, head (RAS), without interpolation.
 
     Parameters
     ----------
     path : str or Path
-        ``.nii`` or ``.nii.gz``; checked by `manifest.check_manifest` beforehand.
+        Of any kind that `formats.images.open_image` knows; checked by `manifest.check_manifest` beforehand.
+    most_voxels : int
+        More are refused from the header alone: a small compressed file can hold billions.
 
     Returns
     -------
     Volume
         Scaled values in the file's own type: int16 where the file stores HU as integers, which keeps reading a
         scan below half a second. `clip_hu` and `resample` give float32.
+
+    Raises
+    ------
+    ValueError
+        The file is no such image, or too large; the message names it.
     """
-    image = nib.as_closest_canonical(load_nifti(path))
+    try:
+        image = open_image(path)
+        check_voxels(image, path, most_voxels)
+    except Unfit as error:
+        raise ValueError(f"{path}: {error}") from error
+    image = nib.as_closest_canonical(image)
     return Volume(np.asarray(image.dataobj), image.affine)
 
 
-def load_pair(image: str | Path, mask: str | Path) -> tuple[Volume, Volume]:
+def place_on_grid(mask: Volume, grid: Grid) -> Volume:
+    """Return a mask that covers a part of a grid, voxel on voxel, on the whole of it; any other mask as it is.
+
+    3D Slicer can store the part of a segmentation that holds something.
+    """
+    offset = (np.linalg.inv(grid.affine) @ mask.affine)[:3, 3]
+    first, shape = np.rint(offset).astype(int), np.array(mask.values.shape)
+    moved = grid.box(tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))).affine
+    inside = (first >= 0).all() and (first + shape <= grid.shape).all()
+    if not inside or tuple(shape) == tuple(grid.shape) or not np.allclose(moved, mask.affine, atol=1e-3):
+        return mask
+    whole = np.zeros(grid.shape, mask.values.dtype)
+    whole[tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))] = mask.values
+    return Volume(whole, grid.affine)
+
+
+def load_pair(image: str | Path, mask: str | Path, most_voxels: int = MOST_VOXELS) -> tuple[Volume, Volume]:
     """Read CT and mask of a patient; the mask as uint8 with 1 in the tumour.
 
     Raises
     ------
     ValueError
-        The two do not lie on one grid, or the mask is empty.
+        The two do not lie on one grid, the mask is empty, or one has more voxels than `most_voxels`.
     """
-    ct, labels = load_volume(image), load_volume(mask)
+    ct, labels = load_volume(image, most_voxels), load_volume(mask, most_voxels)
     if ct.values.shape != labels.values.shape or not np.allclose(ct.affine, labels.affine, atol=1e-3):
         raise ValueError(f"{mask} does not lie on the grid of {image}: resample the mask to the CT")
-    if not labels.values.any():
+    if not tumour_voxels(labels.values).any():
         raise ValueError(f"{mask} is empty: there is no tumour to study")
-    return ct, Volume((labels.values != 0).astype(np.uint8), ct.affine)
+    return ct, Volume(tumour_voxels(labels.values).view(np.uint8), ct.affine)
+
+
+def tumour_voxels(labels: np.ndarray) -> np.ndarray:
+    """Return where a mask says tumour; half a label or less is what rounding leaves of 0."""
+    return labels != 0 if labels.dtype.kind in "iub" else labels > 0.5
 
 
 def write_volume(volume: Volume, path: str | Path) -> Path:

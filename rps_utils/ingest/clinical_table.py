@@ -14,10 +14,11 @@ import pandas as pd
 
 from rps_utils.cohort.contract import DATA_KINDS, IDENTIFYING, MISSING, NUMBER, REQUIRED, Problem, is_formula
 from rps_utils.files import reading
+from rps_utils.imaging.formats.bounds import MOST_TABLE, check_archive
 
 NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
 DICOM_ID = "dicom_patient_id"
-MASK_FILE = "mask"
+MASK_FILE, IMAGE_FILE = "mask", "image"
 OLDEST = 90  # ages above 89 identify; they are written as 90
 AGES = re.compile(r"age|age_years|age_at_\w+")
 DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([ T].*)?")
@@ -34,7 +35,8 @@ class Mapping(NamedTuple):
     columns : dict
         Column of the manifest to column of the table. Without it the table's own names are taken. Columns not
         named here are left out. ``dicom_patient_id`` names the column with the PatientID of the DICOM files, where
-        that is not ``patient_id``; ``mask`` one with paths of NIfTI masks below the source folder.
+        that is not ``patient_id``; ``image`` and ``mask`` name columns with paths of image files below the source
+        folder, where names of files and folders do not tell whose they are.
     codes : dict
         Column of the manifest to {value in the table: value in the manifest}.
     missing : list of str
@@ -184,6 +186,7 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
     import openpyxl
 
     with reading(path.name, "an Excel workbook", (Exception,)):
+        check_archive(path, MOST_TABLE)
         # Formulas are read as formulas, not as the value that some program once computed.
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
     names = book.sheetnames

@@ -17,15 +17,26 @@ from joblib import Parallel, delayed
 from rps_utils.cohort.contract import DATA_KIND, PATIENT_ID, Fault
 from rps_utils.cohort.manifest import check_cells
 from rps_utils.files import write_csv
-from rps_utils.ingest.clinical_table import DICOM_ID, MASK_FILE, REAL_ID, read_clinical, read_mapping, safe_cell
-from rps_utils.ingest.patient import ingest_patient
+from rps_utils.imaging.formats.images import split_segment
+from rps_utils.ingest.clinical_table import (
+    DICOM_ID,
+    IMAGE_FILE,
+    MASK_FILE,
+    REAL_ID,
+    read_clinical,
+    read_mapping,
+    safe_cell,
+)
+from rps_utils.ingest.patient import NO_HEADER, ingest_patient
 from rps_utils.ingest.persons import _personal_words, _refuse_personal
 from rps_utils.ingest.quarantine import put_plotly
+from rps_utils.ingest.readers.pairs import Pair, match_files, shown_name
 from rps_utils.ingest.segmentations import read_documents, references
 from rps_utils.ingest.series import Discovery, Refused, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
 
 NOT_LISTED = "not in the table"
+NOT_WRITTEN = (DICOM_ID, IMAGE_FILE, MASK_FILE)
 FACTS = (
     *("matrix", "spacing_mm", "slice_thickness_mm", "manufacturer", "kernel", "kvp", "contrast_agent"),
     *("phase", "vessels_hu", "structures", "volume_ml", "median_hu", "identity_removed"),
@@ -63,12 +74,13 @@ def ingest(
     identified: bool = False,
     progress: Callable[[str], Any] = print,
 ) -> Outcome:
-    """Turn DICOM series, segmentations and a table into NIfTI files and a manifest.
+    """Turn DICOM series, or image files, with masks and a table into NIfTI files and a manifest.
 
     Parameters
     ----------
     source : str or Path
-        Folder with DICOM files, in any order and nesting; left as it is.
+        Folder with DICOM files, in any order and nesting, or with image files whose names or folders hold the ids of
+        their patients (see `readers.pairs`); left as it is.
     clinical : str or Path
         Table, one row a patient: see `clinical_table.read_clinical`.
     out : str or Path
@@ -101,14 +113,14 @@ def ingest(
     cells[DATA_KIND] = rules.data_kind or cells.get(DATA_KIND, "private")
     found = find_series(source, n_jobs)
     refused = _table_faults(cells, problems)
-    tasks = _tasks(cells, set(refused), found, Task("", [], [], "", source, out, rules, identified))
+    tasks = _tasks(cells, set(refused), found, Task("", [], [], "", "", source, out, rules, identified))
     records = _convert_all(tasks, n_jobs, progress)
     rows = [*_quarantine_rows(cells, refused, records), *_unlisted_rows(cells, found)]
     sound = {r["patient_id"]: r for r in records if r["patient_id"] not in {row["patient_id"] for row in rows}}
     quarantine = pd.DataFrame(rows, columns=QUARANTINE_COLUMNS)
     tables = {"ingest.csv": _facts_table(sound), "data_manifest.csv": _manifest_table(cells, sound)}
     manifest = _write(out, tables, quarantine, _personal_words(cells, found), without_quarantined)
-    return Outcome(manifest, quarantine, _notes(found, list(sound.values()), tables["data_manifest.csv"]))
+    return Outcome(manifest, quarantine, _notes(found, cells, list(sound.values()), tables["data_manifest.csv"]))
 
 
 def _convert_all(tasks: Sequence[Task], n_jobs: int, progress: Callable[[str], Any]) -> list[dict]:
@@ -124,7 +136,7 @@ def _convert_all(tasks: Sequence[Task], n_jobs: int, progress: Callable[[str], A
 def _table_faults(cells: pd.DataFrame, problems: Sequence) -> dict[int, list[Fault]]:
     """Return the faults of each line of the table; faults of the whole table raise ValueError."""
     refused: dict[int, list[Fault]] = {}
-    manifest = cells.drop(columns=[c for c in (DICOM_ID, MASK_FILE) if c in cells])
+    manifest = cells.drop(columns=[c for c in NOT_WRITTEN if c in cells])
     named = {(p.row, p.column) for p in problems}
     also = [p for p in check_cells(manifest) if (p.row, p.column) not in named]
     for problem in [*problems, *also]:
@@ -141,6 +153,7 @@ def _table_faults(cells: pd.DataFrame, problems: Sequence) -> dict[int, list[Fau
 def _tasks(cells: pd.DataFrame, refused: set[int], found: Discovery, blank: Task) -> list[Task]:
     series = {kind: [s for s in found.series if (s.kind == "CT") == (kind == "CT")] for kind in ("CT", "mask")}
     named = {mask.uid: _named_in(mask) for mask in series["mask"]}
+    pairs, _ = _match_images(cells, found)
     tasks = []
     for line, row in cells.iterrows():
         dicom_id = row.get(DICOM_ID, row["patient_id"])
@@ -148,15 +161,34 @@ def _tasks(cells: pd.DataFrame, refused: set[int], found: Discovery, blank: Task
         own = {s.uid for s in ct}
         masks = [m for m in series["mask"] if m.patient == dicom_id or named[m.uid] & own]
         if line not in refused:
-            mask_file = row.get(MASK_FILE, "")
-            own_task = blank._replace(patient_id=row["patient_id"], ct=ct, masks=masks, mask_file=mask_file)
-            tasks.append(own_task._replace(left_aside=_left_aside(found, dicom_id)))
+            own_task = blank._replace(patient_id=row["patient_id"], ct=ct, masks=masks)
+            own_task = own_task._replace(left_aside=_left_aside(found, dicom_id))
+            tasks.append(_with_files(own_task, row, pairs.get(dicom_id, Pair("", "", []))))
     return tasks
 
 
+def _match_images(cells: pd.DataFrame, found: Discovery) -> tuple[dict[str, Pair], list[str]]:
+    """Match the image files that no column of the table names to patients: see `pairs.match_files`."""
+    named = {split_segment(text)[0].as_posix() for c in (IMAGE_FILE, MASK_FILE) if c in cells for text in cells[c]}
+    return match_files([f for f in found.images if f not in named], cells.get(DICOM_ID, cells["patient_id"]))
+
+
+def _with_files(task: Task, row: pd.Series, pair: Pair) -> Task:
+    """Add the patient's image files: those of the table first, those found by name where DICOM has none."""
+    image, mask = row.get(IMAGE_FILE, ""), row.get(MASK_FILE, "")
+    if not image and not mask:
+        image, mask = "" if task.ct else pair.image, "" if task.masks else pair.mask
+        task = task._replace(file_faults=() if task.ct and task.masks else tuple(pair.faults))
+    return task._replace(image_file=image, mask_file=mask)
+
+
 def _left_aside(found: Discovery, dicom_id: str) -> str:
-    files = [f"{n} {reason}" for (patient, reason), n in sorted(found.left_aside.items()) if patient == dicom_id]
-    return f"; left aside: {', '.join(files)}" if files else ""
+    """Say which files of the patient were left aside, and which of unknown owner, but those that are no images."""
+    mine = [f"{n} {reason}" for (patient, reason), n in sorted(found.left_aside.items()) if patient == dicom_id]
+    others = [item for item in sorted(found.left_aside.items()) if not item[0][0]]
+    lost = [f"{n} {reason}" for (_, reason), n in others if reason != "no DICOM file"]
+    texts = {"left aside": mine, "of unknown patients": lost if dicom_id else []}
+    return "".join(f"; {what}: {', '.join(files)}" for what, files in texts.items() if files)
 
 
 def _named_in(mask: Series) -> set[str]:
@@ -197,6 +229,12 @@ def _unlisted_rows(cells: pd.DataFrame, found: Discovery) -> Iterator[dict]:
             remedy = "add the patient to the table, or remove the files"
             value = f"series ...{series.uid[-12:]}, {len(series.paths)} slices"
             yield _row(NOT_LISTED, Fault("CT series", value, "a row in the clinical table", remedy))
+    if not any(series.kind == "CT" for series in found.series):
+        for file in _match_images(cells, found)[1]:
+            place = f"{found.images.index(file) + 1} of {len(found.images)} by the alphabet"
+            value = f"image file {place}: {shown_name(file)}"
+            remedy = "put the patient's id into its name or folder, name it in the table, or take it out"
+            yield _row(NOT_LISTED, Fault("image files", value, "files that name one patient of the table", remedy))
 
 
 def _facts_table(sound: dict[str, dict]) -> pd.DataFrame:
@@ -205,7 +243,7 @@ def _facts_table(sound: dict[str, dict]) -> pd.DataFrame:
 
 
 def _manifest_table(cells: pd.DataFrame, sound: dict[str, dict]) -> pd.DataFrame:
-    table = cells[cells["patient_id"].isin(sound)].drop(columns=[c for c in (DICOM_ID, MASK_FILE) if c in cells])
+    table = cells[cells["patient_id"].isin(sound)].drop(columns=[c for c in NOT_WRITTEN if c in cells])
     ids = table["patient_id"]
     table.insert(1, "image", "images/" + ids + "_ct.nii.gz")
     table.insert(2, "mask", "images/" + ids + "_mask.nii.gz")
@@ -231,12 +269,22 @@ def _safe(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(lambda cell: safe_cell(cell) if isinstance(cell, str) else cell)
 
 
-def _notes(found: Discovery, sound: Sequence[dict], manifest: pd.DataFrame) -> list[str]:
+def _stray_images(found: Discovery, cells: pd.DataFrame) -> int:
+    """Count the image files beside a cohort in DICOM that no row of the table names."""
+    if not any(series.kind == "CT" for series in found.series):
+        return 0
+    pairs, unmatched = _match_images(cells, found)
+    return len(unmatched) + sum(bool(pair.image) for pair in pairs.values())
+
+
+def _notes(found: Discovery, cells: pd.DataFrame, sound: Sequence[dict], manifest: pd.DataFrame) -> list[str]:
     reasons: Counter[str] = Counter()
     for (_, reason), count in found.left_aside.items():
         reasons[reason] += count
     notes = [f"{count} files left aside: {reason}" for reason, count in sorted(reasons.items())]
-    silent = [r for r in sound if r["facts"]["identity_removed"].upper() != "YES"]
+    stray = _stray_images(found, cells)
+    notes += [f"{stray} image files left aside: their patients have DICOM series, or none in the table"] * bool(stray)
+    silent = [r for r in sound if r["facts"]["identity_removed"].upper() not in ("YES", NO_HEADER.upper())]
     if silent:
         notes.append(f"{len(silent)} patients: PatientIdentityRemoved is not YES; were the headers de-identified?")
     if len(manifest):

@@ -1,10 +1,10 @@
-"""One patient from DICOM to NIfTI, or the reason why not."""
+"""One patient from DICOM or image files to NIfTI, or the reason why not."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 from pydicom import Dataset
 
 from rps_utils.cohort.contract import AFFINE_TOLERANCE, Fault
-from rps_utils.cohort.scans import ct_faults, header_faults, mask_faults, path_fault, tumour_faults
+from rps_utils.cohort.scans import header_faults, path_fault, spacing_faults, voxel_faults
 from rps_utils.files import file_sha256, read_json, write_json
-from rps_utils.imaging.volumes import Volume, load_volume, volume_ml, write_volume
+from rps_utils.imaging.formats.bounds import Unfit
+from rps_utils.imaging.formats.images import SLICER, split_segment
+from rps_utils.imaging.formats.text_headers import list_slicer_segments, read_nrrd
+from rps_utils.imaging.volumes import Volume, load_volume, place_on_grid, tumour_voxels, volume_ml, write_volume
 from rps_utils.ingest.persons import _identity_faults
 from rps_utils.ingest.quarantine import draw_positions, draw_slices
 from rps_utils.ingest.segmentations import (
+    choose_structures,
     link_to,
     plausible_phase,
     read_documents,
@@ -28,6 +32,9 @@ from rps_utils.ingest.segmentations import (
 )
 from rps_utils.ingest.series import Refused, Series, read_ct, series_faults, to_ras, whole_hu, without_value_warnings
 from rps_utils.ingest.task import RECORD_FORMAT, Seen, Task
+
+HEADER_FACTS = ("slice_thickness_mm", "manufacturer", "kernel", "kvp")
+NO_HEADER = "no DICOM header"
 
 
 @without_value_warnings()
@@ -61,11 +68,18 @@ def ingest_patient(task: Task) -> dict[str, Any]:
 
 def _fingerprint(task: Task) -> str:
     paths = sorted(path for series in (*task.ct, *task.masks) for path in series.paths)
-    if task.mask_file:
-        paths.append(task.source / task.mask_file)
+    paths += _image_paths(task)
     states = [(str(p.relative_to(task.source)), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p.is_file()]
-    rules = (task.mapping.series, task.mapping.segments, task.mapping.roi, task.identified, task.mask_file)
+    chosen = (task.mapping.series, task.mapping.segments, task.mapping.roi)
+    rules = (*chosen, task.identified, task.image_file, task.mask_file)
     return hashlib.sha256(json.dumps([RECORD_FORMAT, states, rules]).encode()).hexdigest()
+
+
+def _image_paths(task: Task) -> list[Path]:
+    """Return the image files of a patient, and what lies beside an ``.mhd``."""
+    files = [split_segment(task.source / name)[0] for name in (task.image_file, task.mask_file) if name]
+    beside = [p for f in files if f.suffix.lower() == ".mhd" and f.parent.is_dir() for p in f.parent.iterdir()]
+    return [*files, *sorted(beside)]
 
 
 def _files_as_recorded(task: Task, kept: dict) -> bool:
@@ -94,6 +108,8 @@ def _picture_path(task: Task) -> Path:
 
 def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     _refuse(_identity_faults(task))
+    if task.image_file or (task.file_faults and not task.ct):
+        return _convert_files(task, seen)
     documents = [] if task.mask_file else read_documents(task.masks)
     series, documents = _choose_series(task, documents)
     seen.series = series
@@ -102,13 +118,27 @@ def _convert(task: Task, seen: Seen) -> dict[str, Any]:
     volume = read_ct(series)
     hu = whole_hu(volume.array)
     seen.ct = ct = to_ras(hu, volume)
-    _refuse(ct_faults(hu))
+    _refuse([*voxel_faults(ct.values, None, ct.affine), *spacing_faults(ct.spacing, "CT series")])
     mask, names = _read_mask(task, documents, series, volume, ct)
     seen.mask = mask
-    _refuse(mask_faults(mask.values, float(np.prod(mask.spacing)) / 1000))
-    _refuse([*_border_faults(mask), *tumour_faults(ct.values, mask.values)])
-    facts = _facts(series, ct, mask, names) | _phase_facts(vessel_hu(documents, volume, hu))
-    return _store(task, series, ct, mask, facts)
+    _refuse(voxel_faults(ct.values, mask.values, ct.affine))
+    facts = _facts(ct, mask, names) | _header_facts(series) | _phase_facts(vessel_hu(documents, volume, hu))
+    return _store(task, ct, mask, facts)
+
+
+def _convert_files(task: Task, seen: Seen) -> dict[str, Any]:
+    """Convert a patient whose CT is an image file."""
+    _refuse(task.file_faults)
+    if not task.mask_file:
+        remedy = "add it with mask or seg in its name, or name it in a column `mask`"
+        raise Refused(Fault("segmentation", "no mask beside the image", "a mask of the tumour", remedy))
+    read = _read_image(task, task.image_file, "image")
+    _refuse(voxel_faults(read.values, None, read.affine))
+    seen.ct = ct = Volume(whole_hu(read.values), read.affine)
+    seen.mask = mask = _read_mask_file(task, ct)
+    _refuse(voxel_faults(ct.values, mask.values, ct.affine))
+    facts = dict.fromkeys(HEADER_FACTS, "unknown") | {"contrast_agent": "not stated", "identity_removed": NO_HEADER}
+    return _store(task, ct, mask, _facts(ct, mask, "image file") | facts | _phase_facts({}))
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
@@ -117,30 +147,35 @@ def _refuse(faults: Iterable[Fault]) -> None:
         raise Refused(*found)
 
 
-def _store(task: Task, series: Series, ct: Volume, mask: Volume, facts: dict[str, Any]) -> dict[str, Any]:
+def _store(task: Task, ct: Volume, mask: Volume, facts: dict[str, Any]) -> dict[str, Any]:
     write_volume(ct, task.place("ct"))
-    write_volume(Volume(mask.values.astype(np.uint8), ct.affine), task.place("mask"))
+    write_volume(Volume(tumour_voxels(mask.values).astype(np.uint8), ct.affine), task.place("mask"))
     state = f"sound: {facts['matrix']}, {facts['volume_ml']:g} ml"
-    if str(series.headers[0].get("PatientIdentityRemoved", "")).upper() != "YES":
+    if facts["identity_removed"].upper() not in ("YES", NO_HEADER.upper()):
         state += ", header does not say that the identity was removed"
     hashes = {"image_sha256": file_sha256(task.place("ct")), "mask_sha256": file_sha256(task.place("mask"))}
     voxels = hashlib.sha256(np.ascontiguousarray(ct.values).data).hexdigest()
     return {"state": state, "facts": facts, "voxels": voxels, **hashes}
 
 
-def _facts(series: Series, ct: Volume, mask: Volume, names: str) -> dict[str, Any]:
-    first = series.headers[0]
+def _facts(ct: Volume, mask: Volume, names: str) -> dict[str, Any]:
     return {
         "matrix": " x ".join(map(str, ct.values.shape)),
         "spacing_mm": " x ".join(f"{s:.4g}" for s in ct.spacing),
+        "structures": names,
+        "volume_ml": round(volume_ml(mask), 1),
+        "median_hu": float(np.median(ct.values[tumour_voxels(mask.values)])),
+    }
+
+
+def _header_facts(series: Series) -> dict[str, Any]:
+    first = series.headers[0]
+    return {
         "slice_thickness_mm": str(first.get("SliceThickness") or "unknown"),
         "manufacturer": str(first.get("Manufacturer") or "unknown"),
         "kernel": str(first.get("ConvolutionKernel") or "unknown"),
         "kvp": str(first.get("KVP") or "unknown"),
         "contrast_agent": "given" if first.get("ContrastBolusAgent") else "not stated",
-        "structures": names,
-        "volume_ml": round(volume_ml(mask), 1),
-        "median_hu": float(np.median(ct.values[mask.values != 0])),
         "identity_removed": str(first.get("PatientIdentityRemoved") or "not stated"),
     }
 
@@ -157,8 +192,9 @@ def _choose_series(task: Task, documents: list[tuple[Path, Dataset]]) -> tuple[S
         value = f"no CT series with this PatientID{task.left_aside}"
         raise Refused(Fault("CT series", value, "one CT series", remedy))
     if not documents and not task.mask_file:
-        remedy = "add SEG or RTSTRUCT, or a column `mask` with NIfTI files"
-        raise Refused(Fault("segmentation", "none for this patient", "a mask of the tumour", remedy))
+        remedy = "add SEG, RTSTRUCT or a mask file with the patient's id and `mask` in its name"
+        value = f"none for this patient{task.left_aside}"
+        raise Refused(Fault("segmentation", value, "a mask of the tumour", remedy))
     for strength in ("reference", "frame"):
         links = {ct.uid: [d for d in documents if link_to(d[1], ct) == strength] for ct in task.ct}
         candidates = [ct for ct in task.ct if links[ct.uid]] if documents else task.ct
@@ -182,17 +218,32 @@ def _read_mask(
     task: Task, documents: list[tuple[Path, Dataset]], series: Series, volume: highdicom.Volume, ct: Volume
 ) -> tuple[Volume, str]:
     if task.mask_file:
-        return _nifti_mask(task, ct), "NIfTI"
+        return _read_mask_file(task, ct), "image file"
     values, names = tumour_mask(documents, volume, task.mapping.segments, task.mapping.roi)
     return to_ras(values, volume), names
 
 
-def _nifti_mask(task: Task, ct: Volume) -> Volume:
-    wrong = path_fault(task.mask_file, task.source)
+def _safe_file(task: Task, name: str, column: str) -> Path:
+    """Return the file of a cell; `Refused` where it leaves the folder, or its header is unsound."""
+    wrong = path_fault(name, task.source)
     if wrong:
-        raise Refused(Fault("mask", task.mask_file, *wrong))
-    _refuse(header_faults(task.source / task.mask_file, "mask")[1])
-    mask = load_volume(task.source / task.mask_file)
+        raise Refused(Fault(column, name, *wrong))
+    return task.source / name
+
+
+def _read_image(task: Task, name: str, column: str) -> Volume:
+    path = _safe_file(task, name, column)
+    _refuse(header_faults(path, column)[1])
+    try:
+        return load_volume(path)
+    except Exception as error:  # a stream cut short makes readers raise anything
+        raise Refused(Fault(column, "unreadable voxels", "a whole file", "copy the file again")) from error
+
+
+def _read_mask_file(task: Task, ct: Volume) -> Volume:
+    path = _safe_file(task, task.mask_file, "mask")
+    mask = _slicer_mask(task, path) if path.name.lower().endswith(SLICER) else _read_image(task, task.mask_file, "mask")
+    mask = place_on_grid(mask, ct.grid)
     if mask.values.shape != ct.values.shape or not np.allclose(mask.affine, ct.affine, atol=AFFINE_TOLERANCE):
         value = f"shape {mask.values.shape}, affine off by {np.abs(mask.affine - ct.affine).max():.3g}"
         allowed = f"the CT's grid, {ct.values.shape}, affine within {AFFINE_TOLERANCE:g}"
@@ -200,11 +251,14 @@ def _nifti_mask(task: Task, ct: Volume) -> Volume:
     return mask
 
 
-def _border_faults(mask: Volume) -> Iterator[Fault]:
-    """Refuse a tumour that reaches the end of the scan: nobody knows how far it goes on."""
-    inside = mask.values != 0
-    names = (("left", "right"), ("back", "front"), ("foot", "head"))
-    ends = [names[axis][-end] for axis in range(3) for end in (0, -1) if inside.take(end, axis=axis).any()]
-    if ends:
-        value = f"tumour reaches the {', '.join(ends)} end of the scan"
-        yield Fault("mask", value, "the whole tumour inside the scan", "take a scan that covers it")
+def _slicer_mask(task: Task, path: Path) -> Volume:
+    """Read the segments of a 3D Slicer file that the mapping's rule chooses."""
+    try:
+        segments = list_slicer_segments(read_nrrd(path))
+    except Unfit as error:
+        raise Refused(Fault("mask", error.value, error.allowed, error.remedy)) from error
+    chosen = choose_structures(segments, task.mapping.segments, task.mapping.roi)
+    masks = [_read_image(task, f"{task.mask_file}#{segment.name}", "mask") for segment in chosen]
+    if task.mapping.segments == "largest":
+        masks = [max(masks, key=lambda mask: int(mask.values.sum()))]
+    return Volume(np.logical_or.reduce([mask.values for mask in masks]).astype(np.uint8), masks[0].affine)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import highdicom
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 
 from rps_utils.cohort.contract import Fault
+from rps_utils.imaging.formats.bounds import MOST_VOXELS
+from rps_utils.ingest.readers.contours import CLOSED, Contour, Unclear, fill_slice
+from rps_utils.ingest.readers.dicom_files import read_dicom
 from rps_utils.ingest.series import Refused, Series
 
 RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
 OFF_SLICE_MM = 0.1
+BACKGROUND = 0  # in a LABELMAP; other kinds count segments from 1
 LEAST_VESSEL = 20  # voxels; a median of fewer says little
 SEVERAL = "one, or a rule: segments: largest | union | named"
 
@@ -61,8 +65,8 @@ def read_documents(masks: Sequence[Series]) -> list[tuple[Path, Dataset]]:
     documents: list[tuple[Path, Dataset]] = []
     for path in (path for series in masks for path in series.paths):
         try:
-            documents.append((path, dcmread(path)))
-        except (InvalidDicomError, OSError, EOFError, ValueError) as error:
+            documents.append((path, read_dicom(path)))
+        except Exception as error:  # a file cut short makes pydicom raise anything
             raise Refused(_mask_fault(f"unreadable: {error}", "a whole file", "copy the file again")) from error
     return documents
 
@@ -123,7 +127,8 @@ def list_segments(documents: Sequence[tuple[Path, Dataset]]) -> list[Segment]:
     segments = []
     for path, document in documents:
         if "SegmentSequence" in document:
-            named = [(s.get("SegmentLabel", ""), s.SegmentNumber) for s in document.SegmentSequence]
+            labels = [(s.get("SegmentLabel", ""), s.SegmentNumber) for s in document.SegmentSequence]
+            named = [(name, number) for name, number in labels if int(number) != BACKGROUND]
         else:
             named = [(s.get("ROIName", ""), s.ROINumber) for s in document.get("StructureSetROISequence", [])]
         segments += [Segment(str(name), int(number), path, document) for name, number in named]
@@ -160,7 +165,7 @@ def tumour_mask(
     Refused
         No structure, or several without a rule, or one that does not fit the CT.
     """
-    chosen = _chosen_segments(list_segments(documents), rule, roi)
+    chosen = choose_structures(list_segments(documents), rule, roi)
     masks = [read_segment(segment, ct) for segment in chosen]
     if rule == "largest":
         best = int(np.argmax([mask.sum() for mask in masks]))
@@ -168,7 +173,19 @@ def tumour_mask(
     return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.name for segment in chosen)
 
 
-def _chosen_segments(segments: list[Segment], rule: str, roi: Sequence[str]) -> list[Segment]:
+class Named(Protocol):
+    """A structure with a name."""
+
+    @property
+    def name(self) -> str:
+        """Segment label or ROI name."""
+
+
+AnyNamed = TypeVar("AnyNamed", bound=Named)
+
+
+def choose_structures(segments: Sequence[AnyNamed], rule: str, roi: Sequence[str]) -> list[AnyNamed]:
+    """Return the structures that may be the tumour by a rule: see `tumour_mask`; `Refused` where it does not decide."""
     names = ", ".join(segment.name for segment in segments)
     if rule == "named":
         wanted = [name.lower() for name in roi]
@@ -222,8 +239,9 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     kind = str(segment.document.get("SegmentationType", ""))
     if kind == "FRACTIONAL":
         raise Refused(_mask_fault("fractional segmentation", "inside or outside (BINARY)", "export it as binary"))
+    _refuse_frames(segment)
     try:
-        document = highdicom.seg.segread(segment.path)
+        document = highdicom.seg.Segmentation.from_dataset(segment.document)
         own = document.get_volume(segment_numbers=[segment.number], atol=OFF_SLICE_MM)
         placed = own.match_geometry(ct, tol=GRID_TOLERANCE)
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError, OSError, EOFError) as error:
@@ -239,80 +257,101 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     return inside
 
 
+def _refuse_frames(segment: Segment) -> None:
+    """Refuse a SEG that is larger than any scan, or that has two frames for one slice of one segment."""
+    document = segment.document
+    voxels = float(document.Rows) * float(document.Columns) * float(document.get("NumberOfFrames") or 1)
+    if voxels > MOST_VOXELS * max(1, len(document.SegmentSequence)):
+        raise Refused(_mask_fault(f"{segment.name}: {voxels:.1e} voxels", f"{MOST_VOXELS:.0e} at most", "crop it"))
+    places = Counter(_frame_places(document, segment.number))
+    twice = sorted(place for place, count in places.items() if count > 1)
+    if twice:
+        shown = ", ".join(f"{place[2]:g} mm" for place in twice[:3]) + ", ..." * (len(twice) > 3)
+        value = f"{segment.name}: two frames for one slice, at {shown}"
+        raise Refused(_mask_fault(value, "one frame a slice and segment", "export the segmentation again"))
+
+
+def _frame_places(document: Dataset, number: int) -> Iterator[tuple[float, ...]]:
+    """Yield the place of each frame of a segment; frames of a LABELMAP hold all segments."""
+    shared = next(iter(document.get("SharedFunctionalGroupsSequence", [])), Dataset())
+    for frame in document.get("PerFrameFunctionalGroupsSequence", []):
+        named = frame.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        place = frame.get("PlanePositionSequence") or shared.get("PlanePositionSequence")
+        if place and (not named or int(named[0].ReferencedSegmentNumber) == number):
+            yield tuple(round(float(mm), 2) for mm in place[0].ImagePositionPatient)
+
+
 def _outside(name: str, what: str) -> Fault:
     return _mask_fault(f"{name}: {what} outside the CT", "a mask inside the CT", "is it of another scan?")
 
 
 def _read_contours(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
-    contours = list(_closed_contours(segment))
-    if not contours:
+    slices: dict[int, list[Contour]] = {}
+    for number, kind, points in _closed_contours(segment):
+        k, index = _on_slice(points, number, ct, segment.name)
+        slices.setdefault(k, []).append(Contour(number, kind, index))
+    if not slices:
         raise Refused(_mask_fault(f"{segment.name} without closed contours", "closed contours", "draw it anew"))
-    to_index = np.linalg.inv(ct.affine)
+    _refuse_skipped(sorted(slices), ct, segment.name)
     inside = np.zeros(ct.spatial_shape, bool)
-    drawn = set()
-    for points in contours:
-        index = points @ to_index[:3, :3].T + to_index[:3, 3]
-        k = _slice_of(index, ct, segment.name)
-        inside[k] ^= inside_polygon(index[:, 1:], inside.shape[1:])
-        drawn.add(k)
-    _refuse_skipped(sorted(drawn), segment.name)
+    for k, contours in sorted(slices.items()):
+        try:
+            inside[k] = fill_slice(contours, inside.shape[1:], ct.spacing[1:])
+        except Unclear as error:
+            value = f"{segment.name}, {_place(ct, k)}: {error.value}"
+            raise Refused(_mask_fault(value, error.allowed, error.remedy)) from error
     return inside
 
 
-def _closed_contours(segment: Segment) -> Iterator[np.ndarray]:
-    for roi in segment.document.get("ROIContourSequence", []):
-        if int(roi.ReferencedROINumber) != segment.number:
+def _closed_contours(segment: Segment) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield number (from 1), kind and points (mm) of the closed contours of a structure."""
+    own = [r for r in segment.document.get("ROIContourSequence", []) if int(r.ReferencedROINumber) == segment.number]
+    for number, contour in enumerate((c for roi in own for c in roi.get("ContourSequence", [])), 1):
+        if str(contour.get("ContourGeometricType")) not in CLOSED:
             continue
-        for contour in roi.get("ContourSequence", []):
-            if str(contour.get("ContourGeometricType")) in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-                yield np.array(contour.ContourData, float).reshape(-1, 3)
+        values = np.array(contour.get("ContourData") or [], float).ravel()
+        if len(values) % 3 or not np.isfinite(values).all() or not len(values):
+            value = f"{segment.name}, contour {number}: {len(values)} numbers"
+            raise Refused(_mask_fault(value, "finite x, y, z of each point", "export the structure set again"))
+        yield number, str(contour.ContourGeometricType), values.reshape(-1, 3)
 
 
-def _slice_of(index: np.ndarray, ct: highdicom.Volume, name: str) -> int:
-    """Return the slice on which a contour lies; `Refused` where it lies between slices or outside the CT."""
+def _on_slice(points: np.ndarray, number: int, ct: highdicom.Volume, name: str) -> tuple[int, np.ndarray]:
+    """Return slice and corners (row, column) of a contour; `Refused` between slices or outside the CT."""
+    to_index = np.linalg.inv(ct.affine)
+    index = points @ to_index[:3, :3].T + to_index[:3, 3]
     k = int(np.rint(index[:, 0].mean()))
     off = float(np.abs(index[:, 0] - k).max() * ct.spacing[0])
     if off > OFF_SLICE_MM:
-        value = f"{name}: a contour lies {off:.3g} mm off its slice"
+        value = f"{name}: contour {number} lies {off:.3g} mm off its slice"
         raise Refused(_mask_fault(value, f"{OFF_SLICE_MM:g} mm at most", "was it drawn on another series?"))
     last = np.array(ct.spatial_shape) - 1
     if not 0 <= k <= last[0] or (index[:, 1:] < -0.5).any() or (index[:, 1:] > last[1:] + 0.5).any():
         raise Refused(_outside(name, "a contour"))
-    return k
+    return k, index[:, 1:]
 
 
-def _refuse_skipped(slices: list[int], name: str) -> None:
-    if len(slices) > 1 and np.diff(slices).min() > 1:
-        value = f"{name}: contours on {len(slices)} slices of {slices[-1] - slices[0] + 1}, no two side by side"
-        raise Refused(_mask_fault(value, "a contour on every slice", "interpolate the contours where they were drawn"))
+def _place(ct: highdicom.Volume, k: int) -> str:
+    """Return a slice in words: its number from the foot (or whatever end lies lowest), and its height in mm."""
+    number = k + 1 if ct.affine[2, 0] > 0 else ct.spatial_shape[0] - k
+    return f"slice {number} from below at {(ct.affine @ [k, 0, 0, 1])[2]:g} mm"
 
 
-def inside_polygon(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return which pixel centres lie inside a closed polygon.
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (n, 2)
-        Corners (row, column) in pixels; the centre of the first pixel is (0, 0).
-    shape : (int, int)
-        Rows and columns.
 
-    Returns
-    -------
-    numpy.ndarray of bool
-        Even-odd rule: a centre is inside where a ray to the right crosses the outline an odd number of times. Keyhole
-        outlines and holes, as outlines joined by XOR, come out right.
-    """
-    inside = np.zeros(shape, bool)
-    columns = np.arange(shape[1])
-    for (row, column), (next_row, next_column) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        low, high = sorted((row, next_row))
-        # Half-open, so that a corner on a row of centres counts once.
-        rows = np.arange(max(int(np.ceil(low)), 0), min(int(np.ceil(high)), shape[0]))
-        if len(rows):
-            crossing = column + (rows - row) / (next_row - row) * (next_column - column)
-            inside[rows] ^= columns < crossing[:, None]
-    return inside
+def _refuse_skipped(drawn: list[int], ct: highdicom.Volume, name: str) -> None:
+    skipped = sorted(set(range(drawn[0], drawn[-1] + 1)) - set(drawn))
+    if not skipped:
+        return
+    if len(drawn) > 1 and np.diff(drawn).min() > 1:
+        value = f"{name}: contours on {len(drawn)} slices of {drawn[-1] - drawn[0] + 1}, no two side by side"
+    else:
+        places = ", ".join(_place(ct, k) for k in skipped[:3]) + ", ..." * (len(skipped) > 3)
+        value = f"{name}: {_count(len(skipped), 'slice')} without a contour between drawn ones, {places}"
+    remedy = "draw or interpolate them; two tumours are two structures"
+    raise Refused(_mask_fault(value, "a contour on every slice", remedy))
 
 
 UNKNOWN = "unknown"

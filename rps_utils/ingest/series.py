@@ -17,20 +17,39 @@ import highdicom
 import nibabel as nib
 import numpy as np
 from joblib import Parallel, delayed
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 
 from rps_utils.cohort.contract import Fault
+from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.volumes import Volume
+from rps_utils.ingest.readers.dicom_files import (
+    LABELMAP_SEGMENTATION,
+    kind_of_other_file,
+    read_dicom,
+    walk_files,
+)
+from rps_utils.ingest.readers.pairs import is_image_file
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines
 TILT_TOLERANCE_DEG = 0.1
 LEAST_SLICES = 8
 SKIPPED_SLICES = 1.5  # slice spacing over slice thickness
-KINDS = {CTImageStorage: "CT", SegmentationStorage: "SEG", RTStructureSetStorage: "RTSTRUCT"}
+KINDS = {
+    CTImageStorage: "CT",
+    SegmentationStorage: "SEG",
+    LABELMAP_SEGMENTATION: "SEG",
+    RTStructureSetStorage: "RTSTRUCT",
+}
 
 IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "PatientAddress"),
@@ -45,6 +64,7 @@ NEEDED = {
     "RescaleSlope": 1,
     "RescaleIntercept": 1,
 }
+GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 ONE_VALUE = {
     "Rows": "slices of one matrix",
     "Columns": "slices of one matrix",
@@ -63,7 +83,7 @@ TAGS = (
     *NEEDED,
     *ONE_VALUE,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "ImageType"),
-    *("SliceThickness", "GantryDetectorTilt", "BitsAllocated", "BitsStored", "SamplesPerPixel"),
+    *("FileSetID", "SliceThickness", "GantryDetectorTilt", "BitsAllocated", "BitsStored", "SamplesPerPixel"),
     *("PhotometricInterpretation", "LossyImageCompression", "Manufacturer", "TransferSyntaxUID"),
 )
 
@@ -105,18 +125,32 @@ class Series(NamedTuple):
 
 
 class Discovery(NamedTuple):
-    """What lies in a folder: `series`, and how many files of a PatientID were left aside for which reason."""
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    series : list of Series
+    left_aside : Counter of (str, str)
+        How many files of a PatientID were left aside for which reason.
+    images : tuple of str
+        NIfTI, NRRD and MetaImage files, relative to the folder.
+    """
 
     series: list[Series]
     left_aside: Counter[tuple[str, str]]
+    images: tuple[str, ...] = ()
 
 
-def read_header(path: Path) -> Dataset | None:
-    """Read the tags of `TAGS` from a file; None where it is no DICOM file."""
+def read_header(path: Path) -> Dataset | str:
+    """Read the tags of `TAGS` from a file, or say what it is that is no DICOM file."""
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError):
-        return None
+        return read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+    except InvalidDicomError:
+        return kind_of_other_file(path)
+    except Unfit as error:
+        return error.value
+    except Exception:  # a file that only begins as DICOM does makes pydicom raise anything
+        return "DICOM file that cannot be read (copy it again)"
 
 
 # Vendors and anonymisers write values longer than the standard allows every day; none of them is voxels or geometry.
@@ -130,7 +164,7 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
     Parameters
     ----------
     source : str or Path
-        Searched with all its folders; names and extensions of files do not matter.
+        Searched with all its folders; names and extensions of files do not matter. Links are not followed.
     n_jobs : int
         Processes that read headers.
 
@@ -147,18 +181,20 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
     source = Path(source)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder: give the folder that holds the DICOM files")
-    paths = sorted(p for p in source.rglob("*") if p.is_file())
+    files, links = walk_files(source)
+    paths = [path for path in files if not is_image_file(path)]
+    images = tuple(path.relative_to(source).as_posix() for path in files if is_image_file(path))
     headers = Parallel(n_jobs=n_jobs, batch_size=64)(delayed(read_header)(path) for path in paths)
     groups: dict[tuple[str, str, str], list[tuple[Path, Dataset]]] = {}
-    left_aside: Counter[tuple[str, str]] = Counter()
+    left_aside = Counter({("", kind): count for kind, count in links.items()})
     for path, header in zip(paths, headers, strict=True):
-        reason = "no DICOM file" if header is None else reason_to_leave_aside(header)
-        if reason:
-            left_aside["" if header is None else str(header.get("PatientID", "")), reason] += 1
+        reason = header if isinstance(header, str) else reason_to_leave_aside(header)
+        if isinstance(header, str) or reason:
+            left_aside["" if isinstance(header, str) else str(header.get("PatientID", "")), reason] += 1
             continue
         key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), KINDS[header.SOPClassUID])
         groups.setdefault(key, []).append((path, header))
-    return Discovery([_series(*key, files) for key, files in groups.items()], left_aside)
+    return Discovery([_series(*key, own) for key, own in groups.items()], left_aside, images)
 
 
 def _series(patient: str, uid: str, kind: str, files: list[tuple[Path, Dataset]]) -> Series:
@@ -169,6 +205,8 @@ def _series(patient: str, uid: str, kind: str, files: list[tuple[Path, Dataset]]
 def reason_to_leave_aside(header: Dataset) -> str:
     """Say why a DICOM file is neither a CT slice nor a segmentation; empty where it is one."""
     kind = header.get("SOPClassUID")
+    if kind == MediaStorageDirectoryStorage or header.get("FileSetID") is not None:
+        return "DICOMDIR (a table of contents; the images are found without it)"
     if not header.get("SeriesInstanceUID"):
         return "no series UID"
     if kind == EnhancedCTImageStorage:
@@ -199,7 +237,8 @@ def series_faults(headers: Sequence[Dataset]) -> list[Fault]:
     """
     try:
         lacking = list(_lacking(headers))
-        return lacking or [*_grey_faults(headers), *_mixture_faults(headers), *_stack_faults(headers)]
+        further = (_instance_faults, _grey_faults, _mixture_faults, _stack_faults)
+        return lacking or [fault for look in further for fault in look(headers)]
     except (ValueError, TypeError) as error:
         return [Fault("CT series", f"unreadable header: {error}", "values as DICOM defines them", "export it again")]
 
@@ -212,9 +251,24 @@ def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
         if without:
             remedy = "export the original series from the archive"
             yield Fault("CT series", f"{without} of {len(headers)} slices without {name}", f"{name} in each", remedy)
+        elif name in GEOMETRY and not np.isfinite(np.array(values, float)).all():
+            yield Fault("CT series", f"{name} with a value that is no number", "finite mm", "export the series again")
     if len(headers) < LEAST_SLICES:
         value = f"{len(headers)} slices"
         yield Fault("CT series", value, f"{LEAST_SLICES} slices or more", "export the whole series")
+    voxels = float(headers[0].get("Rows") or 0) * float(headers[0].get("Columns") or 0) * len(headers)
+    if voxels > MOST_VOXELS:
+        yield Fault("CT series", f"{voxels:.1e} voxels", f"{MOST_VOXELS:.0e} at most", "split the series")
+
+
+def _instance_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
+    """Slices at places of their own that share one UID: a de-identification that gave all of them the same."""
+    instances = len({str(h.get("SOPInstanceUID")) for h in headers})
+    places = len({tuple(h.ImagePositionPatient) for h in headers})
+    if instances < places:
+        value = f"{places} slices with {instances} SOPInstanceUID{'s' * (instances > 1)}"
+        remedy = "de-identify again, with a new UID for each slice"
+        yield Fault("CT series", value, "a SOPInstanceUID of its own for each slice", remedy)
 
 
 def _grey_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
@@ -312,7 +366,7 @@ def read_ct(series: Series) -> highdicom.Volume:
         Pixels cannot be decoded, or highdicom finds no regular volume.
     """
     try:
-        datasets = [dcmread(path) for path in series.paths]
+        datasets = [read_dicom(path) for path in series.paths]
         return highdicom.get_volume_from_series(
             datasets,
             dtype=np.float32,

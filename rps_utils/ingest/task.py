@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.volumes import Volume
 from rps_utils.ingest.clinical_table import Mapping
 from rps_utils.ingest.series import Series
 
-RECORD_FORMAT = 2  # raised when a record says more or other things: kept ones are then made again
+RECORD_FORMAT = 3  # raised when a record says more or other things: kept ones are then made again
 
 
 class Task(NamedTuple):
@@ -20,11 +21,13 @@ class Task(NamedTuple):
     ct: list[Series]
     masks: list[Series]
     mask_file: str
+    image_file: str
     source: Path
     out: Path
     mapping: Mapping
     identified: bool
     left_aside: str = ""
+    file_faults: tuple[Fault, ...] = ()
 
     def place(self, kind: str) -> Path:
         """Return the path of the patient's ``ct`` or ``mask``."""

@@ -15,9 +15,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy import stats
 
-from rps_utils.imaging.crops import crop_paths
+from rps_utils.imaging.crops import crop_paths, load_crop
 from rps_utils.imaging.patches import PatchSettings
-from rps_utils.imaging.volumes import Volume, load_pair, write_volume
+from rps_utils.imaging.volumes import Volume, write_volume
 from rps_utils.survival.concordance import harrell_c
 from rps_utils.survival.follow_up import Estimate
 
@@ -59,7 +59,7 @@ def shuffle_crops(
 
 
 def _shuffle_crop(crops: str | Path, patient: str, folder: str | Path, seed: int) -> None:
-    ct, mask = load_pair(*crop_paths(crops, patient))
+    ct, mask = load_crop(crops, patient)
     pair = shuffled_tumour(ct, mask, patient_generator(seed, patient)), mask
     for volume, path in zip(pair, crop_paths(folder, patient), strict=True):
         write_volume(volume, path)
@@ -164,7 +164,7 @@ def scan_facts(images: pd.DataFrame, crops: str | Path, n_jobs: int = 1) -> pd.D
 
 
 def _noise_of(crops: str | Path, patient: str) -> float:
-    return noise_hu(*load_pair(*crop_paths(crops, patient)))
+    return noise_hu(*load_crop(crops, patient))
 
 
 def rank_correlation(first: pd.Series, second: pd.Series, *, level: float = 0.95) -> Estimate:

@@ -20,6 +20,7 @@ from scipy import stats
 from rps_utils.scores import lrfs_column
 from rps_utils.survival.partial_likelihood import fit_firth
 
+IMAGE_SCORE = "image_score"  # the term that is a score of the image
 SEPARATED_SE = 5.0
 FEWEST_EVENTS = 10  # for each term
 
@@ -114,6 +115,16 @@ class CoxModel:
     centre: list[float]
     times: list[float]
     cumulative_hazard: list[float]
+
+    @property
+    def wrong_way(self) -> str:
+        """Say that this is the model of an image score alone whose coefficient is not positive; else an empty text.
+
+        Such a score points the wrong way in the patients that the model learned from: its LRFS would rise with its
+        own risk, and contradict it.
+        """
+        wrong = self.terms == [IMAGE_SCORE] and not self.coefficients[0] > 0
+        return "the score points the wrong way in training" if wrong else ""
 
     def risk(self, matrix: pd.DataFrame) -> pd.Series:
         """Return the linear predictor, centred (log hazard ratio; higher = earlier recurrence)."""

@@ -1,8 +1,14 @@
-"""Cox models on an image score, clinical columns or both, judged apparent, cross-fitted and on validation."""
+"""Cox models on an image score, clinical columns or both, judged apparent, cross-fitted and on validation.
+
+Higher risk means earlier recurrence, and predicted LRFS must not say otherwise. A Cox model of a score alone whose
+coefficient is not positive would: its score points the wrong way in training. Such a model predicts no LRFS, and the
+column ``no_lrfs`` says why. A fusion keeps the term, for its risk is its own linear predictor, in which the score is
+turned round; `score_directions` says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +26,7 @@ from rps_utils.intervals.permutation import (
     shrunken_log_hazard,
 )
 from rps_utils.learning.cox import (
+    IMAGE_SCORE,
     CoxModel,
     Design,
     fit_cox,
@@ -39,7 +46,7 @@ from rps_utils.learning.crossfit import (
     predictor_p,
 )
 from rps_utils.learning.ledger import Learned, score_makers
-from rps_utils.scores import OWN_TIME, score_rows
+from rps_utils.scores import MADE_BY, NO_LRFS, OWN_TIME, lrfs_columns, score_rows
 
 Refit = Callable[[pd.DataFrame], pd.Series]
 FEWEST_DEALS = 19
@@ -93,7 +100,7 @@ def terms_of(
 def _terms(design: Design, rows: pd.DataFrame, image_score: pd.Series | None) -> pd.DataFrame:
     matrix = design.matrix(rows)
     if image_score is not None:
-        matrix.insert(0, "image_score", image_score[matrix.index])
+        matrix.insert(0, IMAGE_SCORE, image_score[matrix.index])
     return matrix
 
 
@@ -144,7 +151,14 @@ def cox_scores(
         held_out = training[training["fold"] == fold]
         parts.append(judge(fitted, "cross_fitted", held_out, _part(image, "cross_fitted"), landmarks))
     parts.append(judge(everyone, "validation", validation, _part(image, "validation"), landmarks))
-    return pd.concat(parts, ignore_index=True), everyone.model
+    scores = pd.concat(parts, ignore_index=True)
+    if everyone.model.wrong_way:
+        scores = _without_lrfs(scores, everyone.model.wrong_way)
+    return scores[[*scores.columns.drop(MADE_BY), MADE_BY]], everyone.model
+
+
+def _without_lrfs(rows: pd.DataFrame, why: str) -> pd.DataFrame:
+    return rows.assign(**dict.fromkeys(lrfs_columns(rows), np.nan), **{NO_LRFS: why})
 
 
 def _part(image: FittedScores | None, kind: str | int) -> MadeScore | None:
@@ -189,13 +203,48 @@ def judge(
         Months.
     """
     matrix = _terms(fitted.design, rows, score and score.risk)
-    risk = fitted.model.risk(matrix) if fitted.plan.columns else matrix["image_score"]
+    risk = fitted.model.risk(matrix) if fitted.plan.columns else matrix[IMAGE_SCORE]
     names = pd.Series(fitted.name, matrix.index)
     if score:
         names = score.made_by[matrix.index] + "+" + names
     own = fitted.model.lrfs_at(matrix, rows.set_index("patient_id")["time_months"])
     lrfs = fitted.model.lrfs(matrix, landmarks).assign(**{OWN_TIME: own})
+    if fitted.model.wrong_way:
+        lrfs = _without_lrfs(lrfs, fitted.model.wrong_way)
     return score_rows(rows, fitted.plan.model, kind, risk, lrfs, names)
+
+
+def score_directions(models: Mapping[str, CoxModel]) -> pd.DataFrame:
+    """Tell of each Cox model that holds an image score which way the score points, and what follows.
+
+    Parameters
+    ----------
+    models : mapping
+        Model to its Cox model of all training patients, fitted on cross-fitted scores.
+
+    Returns
+    -------
+    DataFrame
+        ``model, hazard_ratio`` of one unit of the score, ``points`` (right or wrong way) and ``note``: a sentence
+        where it is the wrong way, else empty.
+    """
+    rows = []
+    for name, model in models.items():
+        if IMAGE_SCORE in model.terms:
+            coefficient = model.coefficients[model.terms.index(IMAGE_SCORE)]
+            note = "" if coefficient > 0 else _wrong_way_words(name, np.exp(coefficient), alone=bool(model.wrong_way))
+            points = "wrong way" if note else "right way"
+            rows.append({"model": name, "hazard_ratio": np.exp(coefficient), "points": points, "note": note})
+    return pd.DataFrame(rows, columns=["model", "hazard_ratio", "points", "note"])
+
+
+def _wrong_way_words(model: str, hazard_ratio: float, *, alone: bool) -> str:
+    if alone:
+        begin = f"{model} points the wrong way in training: hazard ratio {hazard_ratio:.2f} for one unit of its score"
+        return f"{begin}. It predicts no LRFS, and its risk ranks patients at random or in reverse."
+    begin = f"{model} holds an image score that points the wrong way beside its other terms: hazard ratio"
+    end = f"The fusion turns it round: a higher risk of {model} still means earlier recurrence."
+    return f"{begin} {hazard_ratio:.2f}. {end}"
 
 
 def independent_predictor(
@@ -259,7 +308,7 @@ def independent_predictor(
     risk = score.cross_fitted if isinstance(score, FittedScores) else score
     terms = terms_of(FusionPlan("score", columns), learners, learners, risk)
     both = fit_lifelines(terms, learners)
-    alone = fit_lifelines(terms.drop(columns="image_score"), learners) if columns else None
+    alone = fit_lifelines(terms.drop(columns=IMAGE_SCORE), learners) if columns else None
     ratio = hazard_ratios(both).iloc[0][["hazard_ratio", "ci_low", "ci_high"]].to_dict()
     p = likelihood_ratio_p(both, alone)
     found = {**ratio, "p": p}
@@ -332,9 +381,9 @@ def _with_outcomes(learners: pd.DataFrame, order: np.ndarray, folds_stay: bool) 
 
 def log_hazard(model: CoxModel, rows: pd.DataFrame) -> pd.Series:
     """Return the linear predictor behind score rows, whose risk is the image score where nothing else enters."""
-    if model.terms != ["image_score"]:
+    if model.terms != [IMAGE_SCORE]:
         return rows["risk"]
-    return model.risk(rows[["risk"]].rename(columns={"risk": "image_score"}))
+    return model.risk(rows[["risk"]].rename(columns={"risk": IMAGE_SCORE}))
 
 
 FUSED = {"Clinical": "", "DLCM": "DL", "RSCM": "Rad"}  # model to the image model whose score it takes

@@ -125,7 +125,7 @@ def series_faults(folder: Path, row: Any) -> list[str]:
     wanted = (row.patient_id, row.study_uid, row.series_uid, row.modality)
     tags = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
     headers = [read_header(path) for path in paths]
-    strange = sum(h is None or tuple(str(h.get(tag, "")) for tag in tags) != wanted for h in headers)
+    strange = sum(isinstance(h, str) or tuple(str(h.get(tag, "")) for tag in tags) != wanted for h in headers)
     if strange:
         text = f"series {row.series_uid} of {row.patient_id} expected, {strange} of {len(paths)} files are not of it"
         faults.append(text)

@@ -6,6 +6,7 @@ What a run does not have (an evaluation of scores alone has no cohort and no ima
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rps_utils.pages import page_table, render_page
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
 from rps_utils.report.sections import SECTIONS, MetricTable
 from rps_utils.run_folder import RunFolder
+from rps_utils.runs.record import write_run_record
 
 
 def c_index_table(folder: str | Path) -> str:
@@ -181,3 +183,8 @@ def _counts(run: RunFolder) -> list[str]:
         return []
     patients = read_csv(run.scores).drop_duplicates("patient_id").groupby("split")["event"]
     return [f"{split}: {len(event)} patients, {int(event.sum())} local recurrences" for split, event in patients]
+
+
+if __name__ == "__main__":
+    write_run_record(Path(sys.argv[1]))
+    write_report(sys.argv[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -19,11 +20,11 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from rps_utils.files import write_json
-from rps_utils.locks import own_folder
+from rps_utils.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs
-from rps_utils.runs.steps import Step, writers
+from rps_utils.steps import Step, writers
 from rps_utils.sources import Contents
 
 EVENT = re.compile(r"(?P<step>\S+) +(?P<said>started|done|reused|failed)\b.*")
@@ -87,13 +88,13 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
     FolderInUseError
         Another process works in the run folder.
     """
-    with own_folder(run):
+    with own_folder(run) as owner:
         write_json({"steps": [s.name for s in steps], "parameters": parameters}, run / "parameters.json")
         plan = plan_chain(run, steps, parameters)
         print(plan_text(plan), flush=True)
         todo = [decision for decision in plan if decision.state != "reused"]
         if todo:
-            _run_engine(run, todo, parameters, cores)
+            _run_engine(run, todo, parameters, cores, owner.token)
     return bool(todo)
 
 
@@ -110,7 +111,7 @@ def closing_steps(steps: Sequence[Step]) -> list[Step]:
         tables = tuple(name for name in written if name.startswith("metrics/"))
         closing.append(Step("metrics", tables, ("metrics.csv",), module="rps_utils.runs.record"))
     read = (*written, "metrics.csv", "logs/*.json")
-    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report")]
+    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report.page")]
 
 
 def plan_text(plan: Sequence[Decision]) -> str:
@@ -139,7 +140,7 @@ def _check_given_files(run: Path, steps: Sequence[Step]) -> None:
 # ---------------------------------------------------------------- the workflow engine
 
 
-def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int) -> None:
+def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int, token: str) -> None:
     place = run / WORKSHOP / "engine"
     shutil.rmtree(place, ignore_errors=True)
     steps = [decision.step for decision in todo]
@@ -159,18 +160,22 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
             errors="replace",
             start_new_session=True,
         )
+        said = engine.stdout or io.StringIO()
         try:
-            failed = Progress(todo).follow(engine.stdout, log)
+            failed = Progress(todo).follow(said, log)
             engine.wait()
         finally:
-            engine.stdout.close()
+            said.close()
+            if engine.poll() is None:  # this process is stopped: by a signal, or because nobody reads what it prints
+                end_processes(token)
+                engine.wait()
     keep_costs(run)
     if engine.returncode:
         raise RuntimeError(_what_failed(run, steps, failed, place / "output.log"))
 
 
 def _snakemake_command(place: Path, cores: int) -> list[str]:
-    options = f"--cores {cores} --nolock --keep-going --quiet all --rerun-triggers mtime".split()
+    options = f"--cores {cores} --nolock --keep-going --nocolor --rerun-triggers mtime".split()
     return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *options]
 
 
@@ -187,13 +192,19 @@ def _quiet_environment() -> dict[str, str]:
 @contextmanager
 def _writable_home() -> Iterator[dict[str, str]]:
     """Yield settings that give Jupyter and Snakemake a home for their notes where the user's cannot be written."""
-    try:
-        with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".rps-"):
-            pass
+    if _home_can_be_written():
         yield {}
-    except (OSError, RuntimeError):
+    else:
         with tempfile.TemporaryDirectory(prefix="rps-home-") as home:
             yield {"HOME": home, **{f"XDG_{kind}_HOME": f"{home}/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}}
+
+
+def _home_can_be_written() -> bool:
+    try:
+        with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".rps-"):
+            return True
+    except (OSError, RuntimeError):  # not there, no folder, not ours, a full or read-only disk; or no home at all
+        return False
 
 
 def _what_failed(run: Path, steps: Sequence[Step], failed: Mapping[str, str], log: Path) -> str:
@@ -236,6 +247,7 @@ class Progress:
                 if event and event["step"] in self._seconds:
                     self._enter(event["step"], event["said"])
                     bar.write(f"[{len(self._ended):2d}/{len(self._seconds)}] {line.strip()}")
+                    sys.stdout.flush()  # a log is read while the run goes on
                     self._show(bar)
                     if event["said"] == "failed":
                         failed[event["step"]] = line.strip()
@@ -254,7 +266,7 @@ class Progress:
         under_way = sum(min(now - start, self._seconds[name]) for name, start in running.items())
         bar.n = sum(self._seconds[name] for name in self._ended) + under_way
         waiting = len(self._seconds) - len(self._ended) - len(running)
-        bar.set_description_str(f"| runs {', '.join(running) or 'nothing yet'} | {waiting} wait")
+        bar.set_description_str(f"| runs {', '.join(running) or '–'} | {waiting} wait")
 
     @contextmanager
     def _ticking(self, bar: tqdm, every_s: float = 1.0) -> Iterator[None]:

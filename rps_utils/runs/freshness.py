@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import read_json
-from rps_utils.runs.steps import NOTEBOOKS, PACKAGE, DeclarationError, Step, declaration, in_order, writers
+from rps_utils.steps import NOTEBOOKS, DeclarationError, Step, declaration, in_order, writers
 from rps_utils.sources import (
+    PACKAGE,
     Contents,
     import_closure,
     imported_packages,
@@ -90,7 +91,9 @@ def make_plan(
         why = reasons(record, fingerprint(step, parameters.get(step.name, {}), run, contents), run, contents)
         before = sorted(busy & set(writers(step, steps)))
         state = "runs" if why and not before else "waits" if before else "reused"
-        plan.append(Decision(step, state, tuple(before or why), record.get("seconds")))
+        took = record.get("seconds")
+        seconds = float(took) if isinstance(took, int | float) else None
+        plan.append(Decision(step, state, tuple(before or why), seconds))
         if state != "reused":
             busy.add(step.name)
     return plan
@@ -206,7 +209,7 @@ def _data_hashes(step: Step, contents: Contents) -> dict[str, str | None]:
     """Return hashes of the files of the package a step reads; of a notebook, what it declares."""
     found = {}
     for name in step.data:
-        paths = matching(PACKAGE, [name]) if not name.startswith(NOTEBOOKS.name) else matching(PACKAGE.parent, [name])
+        paths = matching(PACKAGE.parent if name.startswith(f"{NOTEBOOKS.name}/") else PACKAGE, [name])
         if not paths or not all(path.is_file() for path in paths):
             raise DeclarationError(f"{step.notebook}: its data file {name} is not in {PACKAGE}")
         for path in paths:

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rps_utils.files import WRITTEN, file_sha256, read_json, write_json
+from rps_utils.files import WRITTEN, file_sha256, read_json, write_json, write_text
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
-from rps_utils.runs.steps import Step
-from rps_utils.sources import Contents, relative_name
+from rps_utils.steps import Step
+from rps_utils.sources import Contents, relative_name, text_sha256
 
 QUIET_KERNEL = {
     "kernel_name": "python3",
@@ -60,7 +60,8 @@ def do_step(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -
         return "reused: what it reads came out the same"
     print(f"{step.name:24s} started: {why[0]}", flush=True)
     record_path(run, step).unlink(missing_ok=True)
-    written = run / WORKSHOP / "engine" / f"{step.name}.written"
+    written = run / WORKSHOP / "written" / f"{step.name}.txt"
+    _forget_work_of_other_code(written, text_sha256([made_from["code"], made_from["packages"]]))
     started = time.time()
     with _listing_files(written):
         _work(step, parameters, run, n_jobs)
@@ -69,11 +70,29 @@ def do_step(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -
     return f"done in {cost['seconds']:.0f} s, {cost['peak_mib']} MiB"
 
 
+def _forget_work_of_other_code(written: Path, code: str) -> None:
+    """Remove what a step wrote by other code than today's, so that nothing it keeps for later (features, networks) is.
+
+    The first line of the list names the code, the others the files. What a stopped step wrote by the same code stays.
+    """
+    first = written.read_text(encoding="utf-8").partition("\n")[0] if written.is_file() else code
+    if first != code:
+        for path in _listed_files(written):
+            path.unlink()
+    if first != code or not written.is_file():
+        write_text(f"{code}\n", written)
+
+
+def _listed_files(written: Path) -> list[Path]:
+    """Return the files of the run folder in a list that are there."""
+    run = written.parents[2].resolve()
+    paths = {(written.parent / name).resolve() for name in written.read_text(encoding="utf-8").splitlines()[1:]}
+    return sorted(path for path in paths if path.is_relative_to(run) and path.is_file())
+
+
 @contextmanager
 def _listing_files(written: Path) -> Iterator[None]:
     """Have every file that is finished in the block, in whatever process, entered in a list."""
-    written.parent.mkdir(parents=True, exist_ok=True)
-    written.write_bytes(b"")
     os.environ[WRITTEN] = str(written)
     try:
         yield
@@ -104,7 +123,8 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
     place = run / "notebooks" / notebook.name
     place.parent.mkdir(exist_ok=True)
-    papermill.execute_notebook(notebook, place, given, cwd=notebook.parent, **QUIET_KERNEL)
+    as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, place)]  # it fills in paths
+    papermill.execute_notebook(*as_they_are, given, cwd=notebook.parent, **QUIET_KERNEL)
     return place
 
 
@@ -113,9 +133,8 @@ def _made(step: Step, run: Path, written: Path) -> dict[str, str | None]:
     lacking = [path.name for path in matching(run, step.writes) if not path.is_file()]
     if lacking:
         raise RuntimeError(f"it declares to write {', '.join(lacking)}, and did not")
-    listed = [Path(name) for name in written.read_text(encoding="utf-8").splitlines()]
-    paths = {*matching(run, step.writes), *(path for path in listed if path.is_relative_to(run) and path.is_file())}
-    made: dict[str, str | None] = {relative_name(path, run): file_sha256(path) for path in paths}
+    paths = {*matching(run, step.writes), *_listed_files(written)}
+    made: dict[str, str | None] = {relative_name(path, run): file_sha256(path) for path in sorted(paths)}
     return made | ({f"notebooks/{step.notebook.name}": None} if step.notebook else {})
 
 
@@ -145,7 +164,9 @@ def main() -> None:
 
 
 def _place_and_cause(error: Exception) -> str:
-    if hasattr(error, "ename"):  # papermill's, of an error in a cell
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
         return f" in cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
     return f": {_one_line(f'{type(error).__name__}: {error}')}"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rps_utils.runs.steps import DeclarationError, Step
+from rps_utils.cohort.allowed import value_fault
+from rps_utils.steps import NOTEBOOKS, DeclarationError, Step
 from rps_utils.sources import cell_sources
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -73,7 +74,7 @@ def choose_parameters(steps: Iterable[Step], profile: str, asked: Mapping[str, A
     Raises
     ------
     UsageError
-        A name that no notebook has, or a value of another type than the default.
+        A name that no notebook has, or a value of another type than the default or out of range (`cohort.allowed`).
     """
     defaults = {step.name: default_parameters(step.notebook) for step in steps if step.notebook}
     known = {key: value for parameters in defaults.values() for key, value in parameters.items()}
@@ -83,6 +84,35 @@ def choose_parameters(steps: Iterable[Step], profile: str, asked: Mapping[str, A
     return {name: {k: chosen.get(k, v) for k, v in own.items()} for name, own in defaults.items()}
 
 
+def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
+    """Refuse in a notebook's first cell what papermill injected and the notebook does not know or cannot use.
+
+    Parameters
+    ----------
+    notebook : str
+        Name of the notebook, without its extension.
+    given : mapping
+        Its ``globals()``. Names that the notebook does not know are looked at in the first cells only: later they
+        are its own.
+
+    Raises
+    ------
+    UsageError
+        A parameter has another type than its default, or the notebook has no parameter of that name.
+    """
+    known = default_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+    for name, value in given.items():
+        if name in known or _is_injected(name, value, given):
+            _check_parameter(name, value, known)
+
+
+def _is_injected(name: str, value: Any, given: Mapping[str, Any]) -> bool:
+    """Tell a value that was given to the notebook: a fresh kernel has no plain values in small letters."""
+    fresh = len([source for source in given.get("In", ()) if source]) <= 4
+    plain = isinstance(value, str | int | float | list | dict) or value is None
+    return fresh and plain and name.islower() and not name.startswith("_")
+
+
 def chosen_value(parameters: Mapping[str, Mapping[str, Any]], name: str) -> Any:
     """Return the value of a parameter, which is the same in every notebook that has it; None where none has it."""
     return next((own[name] for own in parameters.values() if name in own), None)
@@ -90,11 +120,13 @@ def chosen_value(parameters: Mapping[str, Mapping[str, Any]], name: str) -> Any:
 
 def _check_parameter(key: str, value: Any, known: Mapping[str, Any]) -> None:
     if key not in known:
-        raise UsageError(f"-p {key}: no notebook has this parameter; there are {', '.join(sorted(known))}")
+        raise UsageError(f"-p {key}: there is no such parameter; there are {', '.join(sorted(known))}")
     default = known[key]
     fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
     if not fits and default is not None:
         raise UsageError(f"-p {key}={value!r}: expected {type(default).__name__}, as in the default {default!r}")
+    if fault := value_fault(key, value):
+        raise UsageError(f"-p {fault}")
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -11,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.files import file_sha256, read_csv, read_json, write_csv, write_json
+from rps_utils.files import file_sha256, read_json, write_csv, write_json
+from rps_utils.run_folder import RunFolder
 from rps_utils.sources import text_sha256
 
 PACKAGES = [
@@ -22,11 +24,11 @@ CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` s
 COSTS = ".chain/engine/costs"
 
 
-def collect_metrics(run: Path) -> pd.DataFrame:
+def collect_metrics(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """Stack ``RUN/metrics/*.csv`` into ``RUN/metrics.csv``, the one table of results."""
-    tables = [read_csv(path) for path in sorted(run.glob("metrics/*.csv"))]
-    metrics = pd.concat([t for t in tables if len(t)], ignore_index=True)
-    write_csv(metrics, run / "metrics.csv")
+    run = RunFolder(folder)
+    metrics = pd.concat([t for t in run.read_metric_parts() if len(t)], ignore_index=True)
+    write_csv(metrics, run.metrics)
     return metrics
 
 
@@ -35,7 +37,7 @@ def keep_costs(run: Path) -> None:
     for path in sorted((run / COSTS).glob("*.tsv")):
         log = run / "logs" / f"{path.stem}.json"
         peak = _measured_mib(path)
-        if log.is_file() and (told := read_json(log))["peak_mib"] < peak:
+        if log.is_file() and (told := read_json(log)).get("peak_mib", 0) < peak:
             write_json({**told, "peak_mib": peak}, log)
 
 

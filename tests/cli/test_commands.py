@@ -30,7 +30,7 @@ def test_every_command_explains_itself(command, capsys):
     ("arguments", "status", "message"),
     [
         ("evaluate", 2, "Missing argument 'SCORES.csv'"),
-        ("run -p no_such=1 --out x", 2, "no notebook has this parameter"),
+        ("run -p no_such=1 --out x", 2, "there is no such parameter"),
         ("evaluate missing.csv --out x", 1, "missing.csv does not exist"),
         ("check missing.csv", 1, "missing.csv"),
         ("study replicates --variant null nul --out x.csv", 2, "'nul' is not one of 'clinical_only', 'confounded'"),

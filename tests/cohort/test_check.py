@@ -91,7 +91,7 @@ def found_problem(number):
 
 @pytest.mark.parametrize(
     ("text", "column"),
-    [("patient_id;image\nP1;a\n", "header"), ("patient_id\n", "file"), ("a,a\n1,2\n", "patient_id")],
+    [("patient_id;image\nP1;a\n", "file"), ("patient_id\n", "file"), ("a,a\n1,2\n", "patient_id")],
     ids=["semicolons", "header only", "columns missing"],
 )
 def test_what_is_no_table_is_still_a_page(tmp_path, text, column):

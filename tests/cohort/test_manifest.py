@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from rps_utils.cli.main import main
-from rps_utils.cohort.contract import ManifestError, clinical_columns, format_problems
+from rps_utils.cohort.contract import ManifestError, clinical_columns, comma_remedy, format_problems
 from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_manifest
+from rps_utils.files import read_csv, write_csv
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
 HEADER = ["patient_id", "image", "mask", "split", "time_months", "event", "age", "grade"]
@@ -121,7 +122,7 @@ CELLS = {
     "backslash": ("image", "images\\ct.nii.gz", "forward slashes"),
     "drive letter": ("image", "C:/ct.nii.gz", "forward slashes"),
     "home": ("image", "~/ct.nii.gz", "forward slashes"),
-    "format that can point elsewhere": ("image", "p1.mhd", "nii.gz"),
+    "format that can point elsewhere": ("image", "p1.nhdr", "nii.gz"),
     "file that is not there": ("image", "p99_ct.nii.gz", "file that exists"),
     "mask missing": ("mask", "", "every row"),
 }
@@ -180,6 +181,9 @@ HEADERS = {
     "column without a name": ("age", "", "(no name)", "column without a name"),
     "column that is reserved": ("age", "fold", "fold", "reserved name"),
     "column that tells the outcome": ("age", "died", "died", "reserved name"),
+    "column of our own tables": ("age", "model", "model", "reserved name"),
+    "column of predictions": ("age", "lrfs_36", "lrfs_36", "reserved name"),
+    "column that a spreadsheet would run": ("age", "=cmd|' /C calc'!A0", "=cmd|' /C calc'!A0", "a formula as a name"),
     "column that identifies": ("age", "date_of_birth", "date_of_birth", "identifies a person"),
 }
 
@@ -196,7 +200,8 @@ def test_wrong_header_is_named(cohort, name):
 def test_semicolons_are_recognised(cohort):
     path = cohort / "data_manifest.csv"
     path.write_text(path.read_text().replace(",", ";"))
-    assert "separated by commas" in only_problem(cohort).allowed
+    found = only_problem(cohort)
+    assert found.value == "columns are separated by semicolons" and "separated by commas" in found.allowed
 
 
 def test_row_with_an_unquoted_comma_is_named(cohort):
@@ -212,12 +217,81 @@ def test_byte_order_mark_is_read_over_and_other_encodings_are_refused(cohort):
     path.write_text(text, encoding="utf-8-sig")
     assert problems(cohort) == []
     path.write_text(text, encoding="utf-16")
-    assert only_problem(cohort).allowed == "CSV text in UTF-8"
+    assert "text in UTF-16" in only_problem(cohort).value
+    path.write_text(text.replace("G1", "Größe"), encoding="latin-1")
+    assert "in line 2 is no UTF-8: text in Latin-1 or Windows-1252?" in only_problem(cohort).value
 
 
 def test_empty_table_is_refused(cohort):
     (cohort / "data_manifest.csv").write_text(",".join(HEADER) + "\n")
     assert "one row a patient" in only_problem(cohort).allowed
+
+
+def test_a_file_without_anything_is_called_empty(cohort):
+    (cohort / "data_manifest.csv").write_text("\n\n")
+    assert only_problem(cohort).value == "it is empty"
+
+
+COMMAS = {
+    "1,234": "write 1234 if the comma parts thousands, 1.234 if it is the decimal sign",
+    "-12,345": "write -12345 if the comma parts thousands, -12.345 if it is the decimal sign",
+    "0,123": "write 0.123",
+    "12,5": "write 12.5",
+    "1234,567": "write 1234.567",
+    "1,234,567": "write 1234567",
+    "1,234.5": "write 1234.5",
+    "1.234,5": "write 1234.5",
+    "1.234.567": "write 1234567",
+    "1 234": "write 1234",
+    "1'234,5": "write 1234.5",
+    "1\u202f234": "write 1234",
+    "12": "",
+    "G1, G2": "",
+    "1,23,4": "",
+}
+
+
+@pytest.mark.parametrize("text", COMMAS, ids=ascii)
+def test_a_comma_is_a_decimal_sign_or_parts_thousands(text):
+    assert comma_remedy(text) == COMMAS[text]
+
+
+def test_a_remedy_for_a_comma_that_may_be_either_says_both(cohort):
+    edit(cohort, 4, "age", "1,234")
+    assert "1234 if the comma parts thousands, 1.234 if" in only_problem(cohort).remedy
+
+
+COMPARATORS = {
+    "of the study": ("risk_DL", "the name of DL"),
+    "of the study, in small letters": ("risk_dlcm", "the name of DLCM"),
+    "none": ("risk_", "a score without a name"),
+}
+
+
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_a_comparator_needs_a_name_of_its_own(cohort, name):
+    column, value = COMPARATORS[name]
+    for row in range(12):
+        edit(cohort, row, column, "0.5")
+    found = only_problem(cohort)
+    assert (found.column, found.value) == (column, value)
+
+
+def test_categories_keep_their_spelling(cohort):
+    """What pandas would read as missing, as a flag or as a number of its own kind is a category."""
+    spelt = {"flag": ["TRUE", "FALSE"], "gone": ["None", "#N/A"], "code": ["001", "012"], "mixed": ["1e5", "A"]}
+    cells = table(cohort)
+    for column, two in spelt.items():
+        cells[column] = [two[i % 2] for i in range(12)]
+    cells.loc[0, "patient_id"] = "NA"
+    cells.to_csv(cohort / "data_manifest.csv", index=False)
+    assert problems(cohort) == []
+    read = read_manifest(cohort / "data_manifest.csv")
+    again = read_csv(write_csv(read, cohort / "cohort.csv"))
+    for column, two in spelt.items():
+        assert read[column].tolist() == again[column].tolist() == [two[i % 2] for i in range(12)]
+    assert again["patient_id"].tolist()[0] == "NA"
+    pd.testing.assert_frame_equal(again, read)
 
 
 def test_addresses_are_not_followed():
@@ -237,6 +311,21 @@ def test_more_folds_than_events_are_refused(cohort):
     found = only_problem(cohort, folds=5)
     assert found.value == "9 patients, 3 events in training"
     assert found.remedy.startswith("lower the parameter folds")
+
+
+def test_times_in_days_are_told_by_their_median(cohort):
+    cells = table(cohort)
+    cells["time_months"] = [str(190 + 30 * i) for i in range(12)]
+    cells.to_csv(cohort / "data_manifest.csv", index=False)
+    found = only_problem(cohort)
+    assert (found.column, found.value) == ("time_months", "median 355") and "days" in found.remedy
+    assert problems(cohort, learn=False) == []
+
+
+def test_a_landmark_that_nobody_reaches_is_named(cohort):
+    assert problems(cohort, landmarks=[12, 36]) == []
+    found = only_problem(cohort, landmarks=[60, 120])
+    assert found.value == "44.5 at most" and "years" in found.remedy
 
 
 # ---------------------------------------------------------------- images
@@ -328,7 +417,7 @@ def speck(folder):
 
 def mask_on_air(folder):
     mask = np.zeros(SHAPE, np.uint8)
-    mask[0:3, 1:19, 1:15] = 1
+    mask[1:3, 1:19, 1:15] = 1
     save(mask, folder / "p4_mask.nii.gz")
 
 
@@ -336,7 +425,67 @@ def same_voxels(folder):
     save(scan(1)[0], folder / "p4_ct.nii.gz", descrip=b"saved again")
 
 
+def save_mask(folder, mask, affine=None, slope=None):
+    image = nib.Nifti1Image(mask, np.diag([*SPACING, 1.0]) if affine is None else affine)
+    image.set_qform(image.affine, code=1)
+    if slope:
+        image.header.set_slope_inter(slope, 0)
+    nib.save(image, folder / "p4_mask.nii.gz")
+
+
+def down_to_the_foot_end(folder):
+    mask = scan()[1]
+    mask[6:12, 6:12, 0:4] = 1
+    save_mask(folder, mask)
+
+
+def stored_from_head_to_foot(folder):
+    """The third axis runs down: the last slice is the foot end."""
+    hu, mask = scan()
+    mask[6:12, 6:12, 12:] = 1
+    down = np.diag([5.0, 5.0, -6.0, 1.0])
+    image = nib.Nifti1Image(hu, down)
+    image.set_qform(down, code=1)
+    nib.save(image, folder / "p4_ct.nii.gz")
+    save_mask(folder, mask, down)
+
+
+def out_of_the_side(folder):
+    mask = scan()[1]
+    mask[6:24, 6:12, 4:12] = 1
+    save_mask(folder, mask)
+
+
+def nearly_one(folder):
+    save_mask(folder, scan()[1] * 1.00001)
+
+
+def no_number_in_the_affine(folder):
+    image = nib.Nifti1Image(scan()[0], np.diag([*SPACING, 1.0]))
+    image.header["srow_x"][0] = np.nan
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "p4_ct.nii.gz")
+
+
+def no_number_in_the_quaternion(folder):
+    image = nib.load(folder / "p4_ct.nii.gz")
+    image.header["quatern_c"] = np.inf
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "p4_ct.nii.gz")
+
+
+def flat_affine(folder):
+    image = nib.Nifti1Image(scan()[0], None)
+    image.header.set_sform(np.diag([5.0, 5.0, 0.0, 1.0]), code=1)
+    nib.save(image, folder / "p4_ct.nii.gz")
+
+
 IMAGES = {
+    down_to_the_foot_end: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    stored_from_head_to_foot: ("mask", "the tumour is cut off at the border of the scan (foot end)"),
+    out_of_the_side: ("mask", "the tumour is cut off at the border of the scan (right end)"),
+    nearly_one: ("mask", "labels 1.00001"),
+    no_number_in_the_affine: ("image", "not finite"),
+    no_number_in_the_quaternion: ("image", "not finite"),
+    flat_affine: ("image", "affine without volume"),
     nan_voxel: ("image", "1 voxels not finite"),
     stored_values: ("image", "minimum 14"),
     metal_or_scale: ("image", "maximum 9000"),
@@ -367,6 +516,41 @@ def test_wrong_image_is_named(cohort, spoil):
     assert [(p.row, p.patient_id, p.column) for p in found[:1]] == [(6, "P4", column)]
     assert value in found[0].value, format_problems(found)
     assert found[0].remedy
+
+
+def test_a_header_without_numbers_is_not_called_tilted(cohort):
+    no_number_in_the_affine(cohort)
+    found = only_problem(cohort)
+    assert "finite numbers in the header" in found.allowed and "tilt" not in found.remedy
+
+
+def test_255_with_a_scale_of_a_255th_is_one(cohort):
+    """The labels that a reader gets are 0 and 1, so the mask is sound."""
+    path = cohort / "p4_mask.nii.gz"
+    header = nib.load(path).header.copy()
+    header["scl_slope"], header["scl_inter"], header["magic"], header["vox_offset"] = 1 / 255, 0, b"n+1", 352
+    with gzip.open(path, "wb") as stream:
+        stream.write(header.binaryblock + bytes(4) + (scan()[1] * 255).tobytes(order="F"))
+    assert np.unique(nib.load(path).dataobj.get_unscaled()).tolist() == [0, 255]
+    assert problems(cohort) == []
+
+
+def test_both_doors_have_one_list_of_rules():
+    """What DICOM is refused for, a manifest is refused for, and the other way round."""
+    import inspect
+
+    from rps_utils.cohort import scans
+    from rps_utils.ingest import patient
+
+    assert "voxel_faults" in inspect.getsource(patient) and "voxel_faults" in inspect.getsource(scans.voxel_check)
+    singles = ("mask_faults", "tumour_faults", "ct_faults", "_border_faults")
+    assert not [name for name in singles if name in vars(patient)]
+
+
+def test_patients_that_differ_in_capitals_only_are_refused(cohort):
+    edit(cohort, 4, "patient_id", "p2")
+    found = only_problem(cohort)
+    assert (found.row, found.column) == (6, "patient_id") and "P2 of line 4" in found.value
 
 
 def test_one_file_under_two_ids_is_named(cohort):

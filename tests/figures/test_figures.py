@@ -25,6 +25,8 @@ from rps_utils.figures.style import (
     nothing_to_show,
     save_figure,
 )
+from rps_utils.report.page import read_figures
+from rps_utils.run_folder import RunFolder
 
 DATA = pd.DataFrame({"x": [1.0, 2.0], "y": [0.1, 1 / 3]})
 
@@ -75,8 +77,47 @@ def test_a_name_that_is_no_plain_file_name_is_refused(tmp_path, name):
 
 def test_any_model_name_becomes_a_plain_file_name(tmp_path):
     name = file_name("11_km", "Cox (age/size) v1.2", "training")
-    assert name == "11_km_Cox_age_size_v1_2_training"
+    assert re.fullmatch(r"11_km_Cox-age-size-v1-2-[0-9a-f]{8}_training", name)
     save_figure(simple(), DATA, tmp_path, name)
+
+
+def test_the_studys_own_figures_keep_their_names():
+    assert file_name("11_km", "DLCM", "validation") == "11_km_DLCM_validation"
+    assert file_name("07_c_index") == "07_c_index"
+
+
+EASILY_CONFUSED = [
+    *("A/B", "A B", "A_B", "A-B", "AB", "a b", "A  B", " A B", "A B.", "A\\B", "A:B", "A*B", "../A", ".", "", "-"),
+    *("Модель А", "Модель Б", "モデル", "模型", "Ä", "A\u0308", "é", "e\u0301", "😀", "\u200b", "\ud800"),
+    *("DL", "dl", "Dl", "dL", "training", "Training", "validation", "lesson", "A_training", "A", "cross", "fitted"),
+    *("CON", "con", "NUL", "aux", "COM1", "LPT9", "x" * 240, "x" * 241, "x" * 239 + "y", "日" * 240),
+    *("A_lesson_", "11_km", "07_c_index", "1", "2", "1.0", "NA", "None", "\n", "\t", "a\0b"),
+]
+
+
+def test_different_models_have_different_figures_on_every_file_system():
+    names = [file_name("11_km", model, place) for model in EASILY_CONFUSED for place in ("training", "validation")]
+    names += [file_name(model) for model in EASILY_CONFUSED if model != "11_km"]
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all(re.fullmatch("[A-Za-z0-9_-]+", name) and len(name) <= 130 for name in names)
+    assert not [
+        name for name in names if "_lesson_" in name or re.fullmatch("(?i)con|nul|aux|prn|com[0-9]|lpt[0-9]", name)
+    ]
+
+
+def test_two_words_do_not_run_into_each_other():
+    assert len({file_name("11_km", "A", "B"), file_name("11_km", "A_B"), file_name("11_km_a", "B")}) == 3
+
+
+def test_the_report_shows_the_figures_of_all_models(tmp_path):
+    models = ["A/B", "A B", "Модель", "モデル", "x" * 240, "a", "A", "CON"]
+    for model in models:
+        chart = simple()
+        chart.update_layout(title=model)
+        save_figure(chart, DATA, tmp_path, file_name("11_km", model, "validation"), f"of {model}")
+    shown = read_figures(RunFolder(tmp_path), "11")
+    assert sorted(figure["title"] for figure in shown) == sorted(models)
+    assert sorted(figure["caption"] for figure in shown) == sorted(f"of {model}" for model in models)
 
 
 def test_the_look_is_set_on_the_figure_and_nowhere_else():

@@ -18,7 +18,7 @@ from rps_utils.lab.faults.manifest import small_scan
 from rps_utils.report.page import write_report
 from rps_utils.runs.notebook import QUIET_KERNEL
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS, notebook_path
+from rps_utils.steps import NOTEBOOKS
 from tests.report.test_report import make_run
 
 PATIENTS = 16
@@ -103,11 +103,12 @@ def execute(manifest, run):
     """Notebooks 01 and 02, then a report, as text: everything that a run lets out."""
     wanted = {"manifest": str(manifest), "folds": 3, "patch_voxels": 16, "comparison_epochs": 1, "n_jobs": 1}
     for name in ("01_ingest", "02_augmentation"):
-        known = default_parameters(name)
+        notebook = NOTEBOOKS / f"{name}.ipynb"
+        known = default_parameters(notebook)
         chosen = {key: value for key, value in wanted.items() if key in known} | {"run_dir": str(run)}
         (run / "notebooks").mkdir(parents=True, exist_ok=True)
         options = {"cwd": NOTEBOOKS, **QUIET_KERNEL}
-        papermill.execute_notebook(notebook_path(name), run / "notebooks" / f"{name}.ipynb", chosen, **options)
+        papermill.execute_notebook(notebook, run / "notebooks" / f"{name}.ipynb", chosen, **options)
     make_run(run)
     write_report(run)
 

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rps_utils.cohort.describe import table_one
 from rps_utils.cohort.manifest import check_cells, check_manifest, read_cells
 from rps_utils.deep.folds import ENSEMBLES, fit_fold_networks
 from rps_utils.deep.training import TrainingSettings
 from rps_utils.evaluation import risk_groups
-from rps_utils.files import write_json
+from rps_utils.files import read_csv, write_csv, write_json
 from rps_utils.finished import predict
 from rps_utils.finished.models import (
     COX_FILES,
@@ -276,3 +277,45 @@ def test_networks_of_other_patches_or_lost_ones_are_named(trained, tmp_path):
     (tmp_path / "models" / ENSEMBLES).write_text((run / "models" / ENSEMBLES).read_text())
     with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
         read_networks(tmp_path, settings)
+
+
+# ---------------------------------------------------------------- spelling and direction
+
+
+def test_categories_are_spelt_in_prediction_as_in_training(cohort, tmp_path):
+    """A flag, a category called None and a patient called NA keep their spelling from the manifest to the model."""
+    spelt = np.array(["TRUE", "FALSE"])[np.arange(len(cohort)) % 2]
+    stage = np.array(["None", "I", "001"])[np.arange(len(cohort)) % 3]
+    named = cohort.assign(
+        patient_id=["NA", *cohort["patient_id"][1:]],
+        multifocal=spelt,
+        stage=stage,
+        code=[f"{i % 4:03}" for i in range(len(cohort))],
+    )
+    stored = read_csv(write_csv(named, tmp_path / "cohort.csv"))
+    columns = ["multifocal", "stage", "code"]
+    design = learn_design(stored, columns)
+    assert design.seen == {
+        "multifocal": ["FALSE", "TRUE"],
+        "stage": ["001", "I", "None"],
+        "code": ["000", "001", "002", "003"],
+    }
+    described = table_one(stored, columns)
+    assert set(described["level"]) >= {"TRUE", "None", "001", "000"} and (described["missing"].isin(["", "0"])).all()
+    cells = text_cells(named, columns)
+    assert predict.clinical_problems(cells, [design]) == []
+    new = predict.new_patients(cells, [design])
+    assert new["patient_id"].tolist() == named["patient_id"].tolist()
+    pd.testing.assert_frame_equal(design.matrix(new), design.matrix(stored))
+
+
+def test_a_score_that_points_the_wrong_way_gives_new_patients_no_lrfs_and_no_bound(cohort, run):
+    frozen, *rest = run
+    dl = frozen.fusions["DL"]
+    turned = replace(dl, model=replace(dl.model, coefficients=[-0.3]))
+    rows = cohort[cohort["split"] == "validation"]
+    table = scored((replace(frozen, fusions={**frozen.fusions, "DL": turned}), *rest), rows)
+    own, others = table[table["model"] == "DL"], table[table["model"] != "DL"]
+    assert own[["lrfs_12", "lrfs_36", "lrfs_own", "lower_90"]].isna().all(axis=None) and own["risk"].notna().all()
+    assert set(own["no_lrfs"]) == {"the score points the wrong way in training"} and others["no_lrfs"].isna().all()
+    assert others["lrfs_36"].notna().all() and check_scores(table.astype({"event": int})) == []

@@ -15,7 +15,8 @@ from rps_utils.imaging.features import ExtractionSettings, extract
 from rps_utils.imaging.volumes import TEXT_FIELDS, Volume, load_pair, load_volume, write_volume
 from rps_utils.ingest.clinical_table import Mapping, read_clinical, read_mapping
 from rps_utils.ingest.export import ingest
-from rps_utils.ingest.segmentations import inside_polygon, vessel_of
+from rps_utils.ingest.readers.contours import inside_polygon
+from rps_utils.ingest.segmentations import vessel_of
 from rps_utils.ingest.series import find_series, read_ct, series_faults, to_ras, whole_hu
 from rps_utils.lab.faults.export import write_small_cohort
 from rps_utils.lab.faults.manifest import small_scan

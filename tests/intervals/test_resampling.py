@@ -287,3 +287,31 @@ def test_tiny_tables_full_of_ties_give_a_number_or_a_reason(statistic):
         counts = resample_counts(n, replicates=40, seed=seed)
         found = statistic(time, event, risk, lrfs, horizon, counts)
         assert np.isfinite(found.value) or found.note
+
+
+# ---------------------------------------------------------------- many patients
+
+
+def test_among_many_patients_groups_are_left_out_by_turns():
+    asked = []
+
+    def metric(weights):
+        asked.append(weights)
+        return weights.sum(axis=1)
+
+    sums = jackknife(metric, 3750)
+    every = np.vstack(asked)
+    assert len(sums) == len(every) == 468 and set(sums) == {3750.0 - 8}
+    assert (every == 0).sum(axis=0).max() == 1 and (every == 0).sum() == 468 * 8
+    assert len(jackknife(lambda weights: weights.sum(axis=1), 500)) == 500
+
+
+def test_groups_left_out_give_the_interval_of_patients_left_out(monkeypatch):
+    time, event, risk, _ = draw(1200)
+    counts = resample_counts(1200, replicates=200, seed=1)
+    grouped = bootstrap_estimate(harrell_c, time, event, risk, counts=counts)
+    monkeypatch.setattr("rps_utils.intervals.resampling.MOST_LEFT_OUT", 1200)
+    single = bootstrap_estimate(harrell_c, time, event, risk, counts=counts)
+    assert grouped.value == single.value
+    assert grouped.ci_low == pytest.approx(single.ci_low, abs=5e-4)
+    assert grouped.ci_high == pytest.approx(single.ci_high, abs=5e-4)

@@ -2,10 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
-from scipy.stats import chi2
+from scipy.stats import chi2, spearmanr
 from sksurv.metrics import concordance_index_censored
 
+from rps_utils.evaluation.brier import brier_rows
+from rps_utils.evaluation.calibration import calibration_rows
+from rps_utils.evaluation.decision import net_benefit_rows
+from rps_utils.files import write_csv
 from rps_utils.learning import crossfit, fusion
+from rps_utils.scores import odd_scores, read_scores
+from tests.conftest import draw_cohort
 
 
 def c_index(rows):
@@ -140,3 +146,77 @@ def test_the_test_is_named(cohort):
     assert fusion.independent_predictor(training, ["age"], fitted.cross_fitted)["test"] == "halved"
     plain = fusion.independent_predictor(validation, [], fitted.validation)
     assert plain["test"].startswith("plain") and plain["p_predictor"] == pytest.approx(plain["p"] / 2)
+
+
+# ---------------------------------------------------------------- direction
+
+
+def scored_by(cohort, weight, seed):
+    """An image score that carries `weight` of the signal; below 0 it points the wrong way."""
+    by_id = cohort.set_index("patient_id")["signal"]
+    score = weight * by_id + np.random.default_rng(seed).normal(size=len(by_id))
+    return crossfit.assemble(cohort, dict.fromkeys(crossfit.leave_out_sets(5), score))
+
+
+def contradictions(rows):
+    """Fitted objects by whose rows LRFS does not fall as risk rises."""
+    known = rows.dropna(subset="lrfs_36")
+    agree = {
+        maker: spearmanr(part["risk"], 1 - part["lrfs_36"]).statistic
+        for maker, part in known.groupby(["kind", "made_by"])
+        if len(part) > 2
+    }
+    return {maker: value for maker, value in agree.items() if value < 1 - 1e-9}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("weight", [-0.8, -0.2, 0.0, 0.2, 0.8])
+def test_lrfs_never_contradicts_the_risk(weight, seed):
+    cohort = draw_cohort(seed=seed)
+    image = scored_by(cohort, weight, seed)
+    for plan in (fusion.FusionPlan("Rad"), fusion.FusionPlan("RSCM", ["age"])):
+        rows, model = fusion.cox_scores(cohort, plan, image, [36])
+        assert not contradictions(rows)
+        assert rows["lrfs_36"].isna().equals(rows["lrfs_own"].isna())
+        if plan.columns:
+            assert rows["lrfs_36"].notna().all() and "no_lrfs" not in rows
+        elif model.coefficients[0] <= 0:
+            assert rows["lrfs_36"].isna().all() and rows["no_lrfs"].notna().all()
+        else:
+            assert rows.loc[rows["kind"] != "cross_fitted", "lrfs_36"].notna().all()
+
+
+def test_a_score_that_points_the_wrong_way_is_named_and_its_fusion_is_not_turned(cohort):
+    image = scored_by(cohort, -0.8, 1)
+    rows, alone = fusion.cox_scores(cohort, fusion.FusionPlan("Rad"), image, [36])
+    fused_rows, fused = fusion.cox_scores(cohort, fusion.FusionPlan("RSCM", ["age"]), image, [36])
+    assert alone.coefficients[0] < -0.1 > fused.coefficients[0]
+    assert set(rows["no_lrfs"]) == {"the score points the wrong way in training"} and rows.columns[-1] == "made_by"
+    told = fusion.score_directions({"Rad": alone, "RSCM": fused}).set_index("model")
+    assert told["points"].tolist() == ["wrong way", "wrong way"]
+    assert told.loc["Rad", "note"].startswith("Rad points the wrong way in training: hazard ratio 0.")
+    assert "predicts no LRFS" in told.loc["Rad", "note"] and "turns it round" in told.loc["RSCM", "note"]
+    assert c_index(fused_rows[fused_rows["kind"] == "cross_fitted"]) > 0.6
+
+
+def test_a_score_that_points_the_right_way_needs_no_word(cohort):
+    _, alone = fusion.cox_scores(cohort, fusion.FusionPlan("DL"), scored_by(cohort, 0.8, 1), [36])
+    _, clinical = fusion.cox_scores(cohort, fusion.FusionPlan("Clinical", ["age"]), None, [36])
+    told = fusion.score_directions({"DL": alone, "Clinical": clinical})
+    assert told["model"].tolist() == ["DL"] and told["points"].tolist() == ["right way"] and not told["note"].any()
+
+
+def test_the_reason_travels_into_the_notes_of_the_metrics(cohort, tmp_path):
+    rows, _ = fusion.cox_scores(cohort, fusion.FusionPlan("Rad"), scored_by(cohort, -0.8, 1), [12, 36])
+    scores = read_scores(write_csv(rows, tmp_path / "s.csv"))
+    assert not [sentence for sentence in odd_scores(scores, [12, 36]) if "rises" in sentence]
+    tables = [
+        calibration_rows(scores, [12, 36], n_bootstrap=20),
+        brier_rows(scores, [12, 36], n_bootstrap=20),
+        net_benefit_rows(scores, [36], [0.2], n_bootstrap=20),
+    ]
+    for table in tables:
+        predicted = table[~table["metric"].isin(["brier_km", "net_benefit_all_0.2"])]
+        assert set(predicted["kind"]) == {"apparent", "cross_fitted", "validation"}
+        assert predicted["value"].isna().all()
+        assert predicted["note"].str.contains("points the wrong way in training").all()

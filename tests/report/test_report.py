@@ -16,7 +16,7 @@ from rps_utils.report.page import c_index_table, parameter_table, read_figures, 
 from rps_utils.report.paper import NOT_REPORTED, PAPER_C, hazard_ratio_beside_paper, logrank_beside_paper, paper_and_run
 from rps_utils.run_folder import RunFolder
 from rps_utils.runs.parameters import default_parameters
-from rps_utils.runs.steps import NOTEBOOKS
+from rps_utils.steps import NOTEBOOKS
 from tests.evaluation.test_evaluation import every_row, score_table
 
 

@@ -9,7 +9,7 @@ import pytest
 from rps_utils.files import write_text
 from rps_utils.runs import freshness, notebook
 from rps_utils.runs.parameters import choose_parameters
-from rps_utils.runs.steps import in_order, read_steps
+from rps_utils.steps import in_order, read_steps
 from rps_utils.sources import Contents
 
 

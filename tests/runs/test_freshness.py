@@ -198,3 +198,31 @@ def test_the_log_of_a_step_names_what_it_was_made_from(chain):
     ]
     assert set(log["made"]) == {"fits/a.csv", "figures/02_fit.html", "notebooks/02_fit.ipynb"}
     assert log["made_from"]["parameters"] == {"epochs": 60}
+
+
+def test_what_a_step_keeps_for_later_does_not_outlive_its_code(chain, monkeypatch):
+    """Features and networks are kept by their inputs and settings; code that computes them otherwise must not meet them."""
+    met = []
+
+    def execute(source, parameters, run, n_jobs):
+        kept = run / "features" / "A.json"
+        met.append(kept.is_file())
+        write_text("{}", kept)
+        chain._execute(source, parameters, run, n_jobs)
+
+    monkeypatch.setattr("rps_utils.runs.notebook.execute", execute)
+    for change in (append("Snakefile", "#"), ask(epochs=5), append("toy/used.py", "x = 1\n")):
+        met.clear()
+        change(chain)
+        chain.bring()
+    assert met == [False]
+    assert "features/A.json" in read_json(chain.run / "logs" / "02_fit.json")["made"]
+
+
+def test_a_list_of_written_files_reaches_nothing_outside_the_run(chain):
+    (chain.root / "precious.csv").write_text("kept")
+    written = chain.run / ".chain" / "written" / "02_fit.txt"
+    written.write_text("other code\n../../../precious.csv\n")
+    append("toy/used.py", "x = 1\n")(chain)
+    assert chain.bring() == ["02_fit"]
+    assert (chain.root / "precious.csv").read_text() == "kept"

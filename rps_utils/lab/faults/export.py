@@ -402,7 +402,11 @@ MASK_FAULTS = {
         "2 structures: tumour, node",
         _new_seg(_second_label, ("tumour", "node")),
     ),
-    "tumour beyond the scan": ("drawn down to the first slice", "reaches the foot end", _new_seg(_to_the_end)),
+    "tumour beyond the scan": (
+        "drawn down to the first slice",
+        "cut off at the border of the scan (foot end)",
+        _new_seg(_to_the_end),
+    ),
     "speck": ("two voxels", "0.33 ml", _new_seg(_speck)),
     "contours between slices": ("moved by 2 mm along z", "2 mm off its slice", _rtstruct(_move_contours(0, 0, 2))),
     "contours on every second slice": ("half are deleted", "no two side by side", _rtstruct(_every_second_contour)),

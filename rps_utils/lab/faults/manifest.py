@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.files import file_sha256, write_csv, write_text
-from rps_utils.imaging.volumes import Volume, load_nifti, write_volume
+from rps_utils.imaging.formats.images import open_image
+from rps_utils.imaging.volumes import Volume, write_volume
 
 SHAPE, SPACING = (40, 36, 32), (5.5, 6.0, 5.0)
 PATIENTS = 6  # P1, P3, P5 with SEG, the others with RTSTRUCT
@@ -157,7 +158,7 @@ def _tilted() -> np.ndarray:
 
 
 def _forms_apart(folder: Path) -> None:
-    image = load_nifti(folder / "P2_ct.nii.gz")
+    image = open_image(folder / "P2_ct.nii.gz")
     image.set_qform(_affine((-5.5, 6.0, 5.0)), code=1)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), folder / "P2_ct.nii.gz")
     _unhash(folder)
@@ -204,7 +205,7 @@ MANIFEST_PARTS: dict[str, dict[str, tuple[str, str, Callable[[Path], object]]]] 
         "absolute path": ("/etc/...", "below the manifest's folder", _row("image", "/etc/hosts.nii.gz")),
         "backslash": ("a path of Windows", "forward slashes", _row("image", "images\\P2.nii.gz")),
         "link out of the folder": ("a symbolic link", "leads out", _link_out),
-        "detached header": (".mhd that points elsewhere", "a file .nii or .nii.gz", _detached),
+        "detached header": (".mhd that points elsewhere", "names no file in the header's folder", _detached),
     },
     "files": {
         "gzip bomb": ("2 billion voxels in a small file", "2000 x 2000 x 500 voxels", _gzip_bomb),

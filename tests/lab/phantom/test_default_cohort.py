@@ -8,7 +8,7 @@ import pytest
 from rps_utils.files import file_sha256, read_csv
 from rps_utils.lab.phantom.cohort import patient_names, write_patient
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
-from rps_utils.runs.steps import PACKAGE
+from rps_utils.sources import PACKAGE
 
 SEED = 2026
 

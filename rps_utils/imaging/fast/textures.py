@@ -10,11 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from rps_utils.compiled import compiled
+from rps_utils.compiled import compiled, kernel
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).
-DIRECTIONS = sorted(
+HALF_NEIGHBOURS = sorted(
     ((z, y, x) for z in (0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1) if (z, y, x) > (0, 0, 0)),
     key=lambda step: (step != (0, 0, 1), step[2]),
 )
@@ -22,7 +22,7 @@ HIGHEST_LEVEL = int(np.iinfo(np.uint16).max)
 
 
 @compiled
-def count_pairs(levels, voxels, steps, highest):  # noqa: ANN001, ANN201
+def count_pairs(levels: np.ndarray, voxels: np.ndarray, steps: np.ndarray, highest: int) -> np.ndarray:
     """Return how often one level precedes another in each direction, shape (13, highest + 1, highest + 1)."""
     width = np.uint64(highest + 1)
     pairs = np.zeros((len(steps), (highest + 1) ** 2), np.uint32)
@@ -34,7 +34,7 @@ def count_pairs(levels, voxels, steps, highest):  # noqa: ANN001, ANN201
 
 
 @compiled
-def count_runs(levels, voxels, steps, highest, longest):  # noqa: ANN001, ANN201
+def count_runs(levels: np.ndarray, voxels: np.ndarray, steps: np.ndarray, highest: int, longest: int) -> np.ndarray:
     """Return the number of runs by direction, length and level, shape (13, longest, highest + 1).
 
     A voxel that is the n-th of its run counts at n; runs of length n are then those with an n-th and no next voxel.
@@ -45,15 +45,18 @@ def count_runs(levels, voxels, steps, highest, longest):  # noqa: ANN001, ANN201
     for k in range(len(steps)):
         row = reached[k]
         for i in voxels:
-            before = i - steps[k]
-            place[i] = place[before] * np.uint16(levels[before] == levels[i]) + np.uint16(1)
-            row[place[i] * width + levels[i]] += np.uint32(1)
+            level, before = levels[i], i - steps[k]
+            nth = np.uint16(place[before] * np.uint16(levels[before] == level) + np.uint16(1))
+            place[i] = nth
+            row[nth * width + level] += np.uint32(1)
     runs = reached.reshape((len(steps), longest + 2, highest + 1))
     return runs[:, 1:-1] - runs[:, 2:]
 
 
 @compiled
-def count_dependences(levels, voxels, steps, neighbours, highest):  # noqa: ANN001, ANN201
+def count_dependences(
+    levels: np.ndarray, voxels: np.ndarray, steps: np.ndarray, neighbours: np.ndarray, highest: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what the 26 neighbours of the voxels of each level are like.
 
     Returns
@@ -77,8 +80,8 @@ def count_dependences(levels, voxels, steps, neighbours, highest):  # noqa: ANN0
     return alike, contrast
 
 
-@compiled
-def find_root(parent, i):  # noqa: ANN001, ANN201
+@kernel
+def find_root(parent: np.ndarray, i: np.uint32) -> np.uint32:
     """Return the first voxel of a zone, and shorten the way there."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -87,7 +90,7 @@ def find_root(parent, i):  # noqa: ANN001, ANN201
 
 
 @compiled
-def count_zones(levels, voxels, steps):  # noqa: ANN001, ANN201
+def count_zones(levels: np.ndarray, voxels: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Return the size of each zone of one level (26 neighbours), at its first voxel, 0 elsewhere; shape as `levels`.
 
     Where the voxel before in the row is of the same level, it has already joined all earlier neighbours of both but
@@ -111,7 +114,7 @@ def count_zones(levels, voxels, steps):  # noqa: ANN001, ANN201
 
 
 @compiled
-def widest_in_planes(points, planes, half):  # noqa: ANN001, ANN201
+def widest_in_planes(points: np.ndarray, planes: np.ndarray, half: np.ndarray) -> float:
     """Return the largest squared distance between two points of one plane.
 
     Parameters
@@ -143,7 +146,7 @@ class Region:
     voxels : numpy.ndarray
         Places of its voxels in the flat array with a layer of zeros around, rising.
     steps : numpy.ndarray
-        `DIRECTIONS` as distances in that array.
+        `HALF_NEIGHBOURS` as distances in that array.
     """
 
     def __init__(self, inside: np.ndarray) -> None:
@@ -151,7 +154,7 @@ class Region:
         self.inside, self.size = inside, padded.size
         self.voxels = np.flatnonzero(padded).astype(np.uint32)
         _, rows, columns = padded.shape
-        self.steps = (np.array(DIRECTIONS) @ [rows * columns, columns, 1]).astype(np.uint32)
+        self.steps = (np.array(HALF_NEIGHBOURS) @ [rows * columns, columns, 1]).astype(np.uint32)
 
     @cached_property
     def neighbours(self) -> np.ndarray:
@@ -202,7 +205,7 @@ class Levels:
         counts = count_runs(self.flat, self.region.voxels, self.region.steps, self.highest, longest)
         counts = counts[:, :, self.present].transpose(0, 2, 1)
         long = counts[:, :, 1:].any(axis=(1, 2))
-        return counts[[yes or self.region.meets_two(step) for yes, step in zip(long, DIRECTIONS, strict=True)]]
+        return counts[[yes or self.region.meets_two(step) for yes, step in zip(long, HALF_NEIGHBOURS, strict=True)]]
 
     def zones(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of zones by level and size, shape (levels, sizes), and the sizes that occur."""

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import read_json
+from rps_utils.sources import PACKAGE
 
-PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 NUMBERED = re.compile(r"\d\d_\w+\.ipynb")
 KEY = "rps"
-KINDS = {"reads": list, "writes": list, "data": list, "heavy": bool, "part": str}
+ENTRY_TYPES = {"reads": list, "writes": list, "data": list, "heavy": bool, "part": str}
 
 
 class DeclarationError(ValueError):
@@ -112,7 +112,9 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
         return [by_name[n] for n in TopologicalSorter({s.name: writers(s, steps) for s in steps}).static_order()]
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
-        raise DeclarationError(f"these notebooks wait for each other in a circle: {circle} (each reads the next)") from None
+        raise DeclarationError(
+            f"these notebooks wait for each other in a circle: {circle} (each reads the next)"
+        ) from None
 
 
 def declaration(notebook: Path) -> dict[str, Any]:
@@ -131,23 +133,23 @@ def declaration(notebook: Path) -> dict[str, Any]:
     except (ValueError, TypeError, OSError) as error:
         raise DeclarationError(f"{notebook} cannot be read as a notebook: {error}") from None
     _check_declaration(notebook, told)
-    return {name: told.get(name, kind()) for name, kind in KINDS.items()}
+    return {name: told.get(name, kind()) for name, kind in ENTRY_TYPES.items()}
 
 
 def _read_step(notebook: Path) -> Step:
     told = declaration(notebook)
-    lists = {name: tuple(told[name]) for name in ("reads", "writes", "data")}
-    return Step(notebook.stem, notebook=notebook, heavy=told["heavy"], part=told["part"], **lists)
+    reads, writes, data = (tuple(told[name]) for name in ("reads", "writes", "data"))
+    return Step(notebook.stem, reads, writes, notebook, data=data, heavy=told["heavy"], part=told["part"])
 
 
 def _check_declaration(notebook: Path, told: Any) -> None:
     if not isinstance(told, dict):
-        raise DeclarationError(f'{notebook}: "{KEY}" is {told!r}, allowed is an object with {", ".join(KINDS)}')
+        raise DeclarationError(f'{notebook}: "{KEY}" is {told!r}, allowed is an object with {", ".join(ENTRY_TYPES)}')
     for name, value in told.items():
-        if name not in KINDS:
-            raise DeclarationError(f'{notebook}: "{KEY}" has "{name}", allowed are {", ".join(KINDS)}')
-        if type(value) is not KINDS[name]:
-            raise DeclarationError(f'{notebook}: "{name}" is {value!r}, allowed is a {KINDS[name].__name__}')
+        if name not in ENTRY_TYPES:
+            raise DeclarationError(f'{notebook}: "{KEY}" has "{name}", allowed are {", ".join(ENTRY_TYPES)}')
+        if type(value) is not ENTRY_TYPES[name]:
+            raise DeclarationError(f'{notebook}: "{name}" is {value!r}, allowed is a {ENTRY_TYPES[name].__name__}')
     for name in ("reads", "writes", "data"):
         for file in told.get(name, []):
             if not isinstance(file, str) or not file or file.startswith("/") or ".." in file.split("/"):

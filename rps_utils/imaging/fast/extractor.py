@@ -28,10 +28,11 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from rps_utils.imaging import textures
+from rps_utils.imaging.fast import textures
+from rps_utils.imaging.fast.gaussian import laplacian_of_gaussian
 
 EPS = np.spacing(1)
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 class FastExtractor(RadiomicsFeatureExtractor):
@@ -57,25 +58,24 @@ class FastExtractor(RadiomicsFeatureExtractor):
         spacing = image.GetSpacing()[::-1]
         features = _named("original_shape", Shape(solid, spacing))
         region = textures.Region(inside)
-        for name, values in self._filtered(image, mask, box):
+        for name, values in self._filtered(image, box):
             features |= features_of_image(name, values[inside], region, spacing, self.settings)
         return features
 
-    def _filtered(self, image: sitk.Image, mask: sitk.Image, box: Box) -> Iterator[tuple[str, np.ndarray]]:
+    def _filtered(self, image: sitk.Image, box: Box) -> Iterator[tuple[str, np.ndarray]]:
+        sizes, spacing = np.array(image.GetSize()[::-1]), image.GetSpacing()[::-1]
         for kind, options in self.enabledImagetypes.items():
-            if kind == "LoG" and min(image.GetSize()) >= 4:
+            if kind == "LoG":
                 for sigma in options["sigma"]:
-                    if (np.array(image.GetSize()) >= np.ceil(sigma / np.array(image.GetSpacing())) + 1).all():
-                        yield (
-                            f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D",
-                            laplacian_of_gaussian(image, sigma, box),
-                        )
+                    # pyradiomics leaves a filter out that is wider than the image.
+                    if sizes.min() >= 4 and (sizes >= np.ceil(sigma / np.array(spacing)) + 1).all():
+                        filtered = laplacian_of_gaussian(sitk.GetArrayViewFromImage(image), spacing, sigma, box)
+                        yield f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D", filtered
                 continue
-            window = window_around(box, image, pywt.Wavelet(options["wavelet"]).dec_len) if kind == "Wavelet" else box
+            window = window_around(box, sizes, pywt.Wavelet(options["wavelet"]).dec_len) if kind == "Wavelet" else box
             part = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True))
-            cut = window[::-1]
             make = getattr(imageoperations, f"get{kind}Image")
-            for filtered, name, _ in make(image[cut], mask[cut], **self.settings, **options):
+            for filtered, name, _ in make(image[window[::-1]], None, **self.settings, **options):
                 yield name, sitk.GetArrayViewFromImage(filtered)[part]
 
 
@@ -86,36 +86,14 @@ def bounding_box(inside: np.ndarray) -> Box | None:
     return found[0] if extended else None
 
 
-def window_around(box: Box, image: sitk.Image, margin: int) -> Box:
+def window_around(box: Box, sizes: np.ndarray, margin: int) -> Box:
     """Return a box with a margin of voxels; where the image has not so many, its whole extent along that axis."""
-    sizes = image.GetSize()[::-1]
-    fits = [s.start >= margin and s.stop + margin <= size for s, size in zip(box, sizes, strict=True)]
     return tuple(
-        slice(s.start - margin, s.stop + margin) if inner else slice(0, size)
-        for s, size, inner in zip(box, sizes, fits, strict=True)
+        slice(s.start - margin, s.stop + margin)
+        if margin <= s.start and s.stop + margin <= size
+        else slice(0, int(size))
+        for s, size in zip(box, sizes, strict=True)
     )
-
-
-def laplacian_of_gaussian(image: sitk.Image, sigma: float, box: Box) -> np.ndarray:
-    """Return ITK's recursive Laplacian of Gaussian inside a box, the values of a filter of the whole image.
-
-    ITK's own sweeps in ITK's order, each over those lines only that the box still needs: a third less work.
-    """
-    total = np.float32(0)
-    for axis in range(3):
-        part = sitk.Cast(image, sitk.sitkFloat32)
-        for along in (axis, *(other for other in range(3) if other != axis)):
-            sweep = sitk.RecursiveGaussianImageFilter()
-            sweep.SetSigma(sigma)
-            sweep.SetNormalizeAcrossScale(True)
-            sweep.SetDirection(along)
-            sweep.SetOrder(2 if along == axis else 0)
-            cut = [slice(None)] * 3
-            cut[along] = box[2 - along]
-            part = sweep.Execute(part)[tuple(cut)]
-        weight = 1 / np.float64(image.GetSpacing()[axis]) ** 2
-        total = (total + sitk.GetArrayViewFromImage(part) * weight).astype(np.float32)
-    return total
 
 
 # ---------------------------------------------------------------- one image
@@ -189,10 +167,12 @@ def first_order(values: np.ndarray, counts: np.ndarray, voxel_mm3: float) -> dic
 class Counted:
     """What the texture classes of pyradiomics have in common here: they are handed levels instead of an image."""
 
+    coefficients: dict[str, Any]
+
     def __init__(self, levels: textures.Levels) -> None:
         self.levels = levels
         nothing = sitk.Image(1, 1, 1, sitk.sitkUInt8)
-        super().__init__(nothing, nothing)
+        super().__init__(nothing, nothing)  # type: ignore[call-arg]  # a class of pyradiomics stands behind this one
         self.logger = logging.getLogger("radiomics")
 
     def _initSegmentBasedCalculation(self) -> None:

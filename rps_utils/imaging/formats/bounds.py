@@ -1,0 +1,66 @@
+"""How much a compressed file may unpack to: asked before anything is unpacked, from its header and its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import ZipFile
+
+MOST_VOXELS = 300_000_000  # 512 x 512 x 1,144
+MOST_BYTES = 1_300_000_000  # of voxels as they are stored: 512 x 512 x 600 of the widest kind
+MOST_CROP_VOXELS = 64_000_000  # 400 mm cubed at 1 mm
+MOST_HEADER = 2**24  # bytes before the first voxel; real ones have thousands
+MOST_TABLE = 2**25  # bytes of an unpacked workbook; 2,000 patients with 50 columns take 4 million
+HIGHEST_RATIO = 1040  # of deflate; a file cannot hold more
+
+
+class Unfit(ValueError):
+    """A file cannot be used; says what was found, what is allowed, and what to do."""
+
+    def __init__(self, value: str, allowed: str, remedy: str) -> None:
+        super().__init__(f"{value} (allowed: {allowed}; {remedy})")
+        self.value, self.allowed, self.remedy = value, allowed, remedy
+
+
+def check_size(path: Path, shape: Sequence[int], item: int, most_voxels: int = MOST_VOXELS) -> None:
+    """Refuse voxels that are too many, or more than the file can hold.
+
+    Parameters
+    ----------
+    path : Path
+    shape : sequence of int
+        As the header says.
+    item : int
+        Bytes of a voxel.
+    most_voxels : int
+
+    Raises
+    ------
+    Unfit
+    """
+    voxels = math.prod(int(n) for n in shape)
+    size = " x ".join(map(str, shape))
+    if voxels > most_voxels or voxels * item > MOST_BYTES:
+        value = f"{size} voxels of {item} bytes"
+        allowed = f"{most_voxels / 1e6:.0f} million voxels and {MOST_BYTES / 1e6:.0f} MB at most"
+        raise Unfit(value, allowed, "crop or resample the image")
+    if voxels * item > path.stat().st_size * HIGHEST_RATIO:
+        value = f"{size} voxels in a file of {path.stat().st_size} bytes"
+        raise Unfit(value, f"{HIGHEST_RATIO} times the file's size at most", "the file is cut short: copy it again")
+
+
+def check_archive(path: str | Path, most: int) -> None:
+    """Refuse a zip archive (.xlsx, .npz) whose members unpack to more than `most` bytes in all.
+
+    Nothing is unpacked: members never give more than the archive's own list says.
+
+    Raises
+    ------
+    Unfit
+    """
+    with ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > most:
+        value = f"{Path(path).name}: {unpacked / 1e6:.0f} MB once unpacked"
+        raise Unfit(value, f"{most / 1e6:.0f} MB at most", "is it the right file?")

@@ -1,0 +1,1 @@
+"""How single files that people bring are opened and understood."""
