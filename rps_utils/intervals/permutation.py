@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as t_distribution
 
-from rps_utils.compiled import compiled, kernel
+from rps_utils.compiled.kernels import compiled, kernel
 from rps_utils.survival.follow_up import check_follow_up, check_numbers
 from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 

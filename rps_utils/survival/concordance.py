@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rps_utils.compiled import compiled, kernel
+from rps_utils.compiled.kernels import compiled, kernel
 from rps_utils.survival.curves import censoring_curve, count_steps, just_before
 from rps_utils.survival.follow_up import check_follow_up, check_numbers, check_weights, one_or_all, ratio
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
-from rps_utils.compiled import compiled
+from rps_utils.compiled.kernels import compiled
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_weights, one_or_all, ratio, refuse
 
 _SAME = np.finfo(float).eps ** 0.5  # R's tolerance for "the curve is exactly at one half"

@@ -15,7 +15,7 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import rankdata
 
-from rps_utils.compiled import compiled
+from rps_utils.compiled.kernels import compiled
 from rps_utils.survival.curves import count_steps, event_curve
 from rps_utils.survival.follow_up import check_follow_up, check_weights
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rps_utils.compiled import compiled
+from rps_utils.compiled.kernels import compiled
 from rps_utils.survival.curves import censoring_curve, count_steps, just_before, survival_from
 from rps_utils.survival.follow_up import check_follow_up, check_grid, check_numbers, check_weights, one_or_all, ratio
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rps_utils.compiled import compiled, kernel
+from rps_utils.compiled.kernels import compiled, kernel
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).

@@ -1,0 +1,1 @@
+"""How loops over patients or voxels are compiled."""
