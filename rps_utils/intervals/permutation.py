@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as t_distribution
 
-from rps_utils.machine.compiled import compiled
+from rps_utils.machine.compiled import compiled, kernel
 from rps_utils.survival.follow_up import check_follow_up, check_numbers
 from rps_utils.survival.partial_likelihood import fit_partial_likelihood
 
@@ -120,7 +120,7 @@ def added_z(time: Any, event: Any, held: np.ndarray, score: np.ndarray) -> np.nd
     return _signed_scores(rows, event, first, q, _RIDGE * event.sum(), _STEPS)
 
 
-@compiled
+@kernel
 def _breslow(x, beta, event, first):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return gradient (p,) and information (p, p) of Breslow's partial likelihood; rows (n, p) in order of time."""
     n, p = x.shape

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rps_utils.machine.compiled import compiled
+from rps_utils.machine.compiled import compiled, kernel
 from rps_utils.survival.curves import censoring_curve, count_steps, just_before
 from rps_utils.survival.follow_up import check_follow_up, check_numbers, check_weights, one_or_all, ratio
 
@@ -87,7 +87,7 @@ def _concordance(
     return ratio(won, usable)
 
 
-@compiled
+@kernel
 def _enter(tree, at, rank, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Enter a weight at a rank of a binary indexed tree, and beside it."""
     at[rank] += weight
@@ -97,7 +97,7 @@ def _enter(tree, at, rank, weight):  # type: ignore[no-untyped-def]  # noqa: ANN
         node += node & -node
 
 
-@compiled
+@kernel
 def _below(tree, rank):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return the weight entered at lower ranks."""
     total = tree[0] * 0

@@ -5,7 +5,7 @@ import pytest
 
 from rps_utils.intervals.comparison import permutation_p
 from rps_utils.intervals.influence import compare_auc
-from rps_utils.intervals.resampling import c_interval, jackknife, replicate, resample_counts
+from rps_utils.intervals.resampling import c_interval, jackknife, resample_counts
 from rps_utils.survival.concordance import harrell_c, pair_counts, pair_influence, uno_c
 from rps_utils.survival.curves import censoring_curve, count_steps, just_before
 from rps_utils.survival.roc import roc_curve_at, td_auc, td_aucs
@@ -113,18 +113,6 @@ def test_resamples_do_not_depend_on_the_blocks_they_are_drawn_in(monkeypatch):
     whole = resample_counts(31, replicates=50, seed=12)
     rows = np.random.default_rng(12).integers(0, 31, size=(50, 31))
     np.testing.assert_array_equal(whole, [np.bincount(r, minlength=31) for r in rows])
-
-
-def test_beyond_two_thousand_patients_groups_are_left_out_and_the_limits_hardly_move(monkeypatch):
-    time, event, risk = draw(10, 2200, False)
-    counts = resample_counts(2200, replicates=200)
-    assert jackknife(harrell_c, 2200, time, event, risk).shape == (500,)
-    grouped = c_interval(time, event, risk, counts=counts)
-    monkeypatch.setattr("rps_utils.intervals.resampling.SINGLY", 3000)
-    one_by_one = c_interval(time, event, risk, counts=counts)
-    error = replicate(harrell_c, counts, time, event, risk).std()
-    assert grouped.value == one_by_one.value
-    assert abs(grouped.ci_low - one_by_one.ci_low) < 0.05 * error
 
 
 def test_twenty_thousand_patients_need_no_table_of_pairs():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rps_utils.intervals.comparison import _swapped_c, compare_c, paired_difference, permutation_p
+from rps_utils.intervals.comparison import compare_c, paired_difference, permutation_p
 from rps_utils.intervals.cutoffs import apply_cutoff, logrank_scan, maxstat_cutoff, median_cutoff
 from rps_utils.intervals.influence import auc_estimate, brier_estimate, compare_auc
 from rps_utils.intervals.resampling import (
@@ -290,17 +290,6 @@ def test_tiny_tables_full_of_ties_give_a_number_or_a_reason(statistic):
 
 
 # ---------------------------------------------------------------- many patients
-
-
-def test_swapped_ranks_give_the_c_of_swapped_ranks():
-    """Beside a count of all pairs, one permutation after the other."""
-    random = np.random.default_rng(3)
-    time, event = random.integers(1, 20, 40).astype(float), random.random(40) < 0.6
-    a, b = random.integers(0, 9, 40).astype(float), random.normal(size=40)
-    swap = random.random((25, 40)) < 0.5
-    first, second = _swapped_c(time, event, a, b, None, swap)
-    np.testing.assert_allclose(first, [harrell_c(time, event, np.where(row, b, a)) for row in swap], rtol=1e-14)
-    np.testing.assert_allclose(second, [harrell_c(time, event, np.where(row, a, b)) for row in swap], rtol=1e-14)
 
 
 def test_among_many_patients_groups_are_left_out_by_turns():

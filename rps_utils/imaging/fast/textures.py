@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 
-from rps_utils.machine.compiled import compiled
+from rps_utils.machine.compiled import compiled, kernel
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).
@@ -81,7 +80,7 @@ def count_dependences(
     return alike, contrast
 
 
-@njit
+@kernel
 def find_root(parent: np.ndarray, i: np.uint32) -> np.uint32:
     """Return the first voxel of a zone, and shorten the way there."""
     while parent[i] != i:
