@@ -436,7 +436,7 @@ class Inspected(NamedTuple):
 
     cells: pd.DataFrame
     problems: list[Problem]
-    notices: list[Problem]
+    notices: list[Notice]
     facts: dict[int, dict[str, Any]]
 
 
