@@ -15,7 +15,7 @@ from typing import Any
 
 from rps_utils.files import read_json
 
-Rule = Callable[[Any, str], None]  # gets a value and where it stands; raises a ValueError that says what is allowed
+JsonRule = Callable[[Any, str], None]  # gets a value and where it stands; raises a ValueError that says what is allowed
 HUGE = 1e12
 ID = r"[^\x00-\x1f]{1,200}"
 SHA256 = r"[0-9a-f]{64}"
@@ -32,7 +32,7 @@ def refuse_value(value: Any, where: str, allowed: str) -> None:
     raise ValueError(f"{where} is {shown if len(shown) <= 60 else shown[:57] + '...'}; allowed: {allowed}")
 
 
-def number(low: float, high: float, *, above: float | None = None) -> Rule:
+def number(low: float, high: float, *, above: float | None = None) -> JsonRule:
     """Allow a finite number from `low` to `high`, and larger than `above` where that is given."""
     bounds = f"above {above:g}, up to {high:g}" if above is not None else f"{low:g} to {high:g}"
 
@@ -44,7 +44,7 @@ def number(low: float, high: float, *, above: float | None = None) -> Rule:
     return check
 
 
-def whole(low: int, high: int) -> Rule:
+def whole(low: int, high: int) -> JsonRule:
     """Allow a whole number from `low` to `high`."""
 
     def check(value: Any, where: str) -> None:
@@ -54,7 +54,7 @@ def whole(low: int, high: int) -> Rule:
     return check
 
 
-def text(pattern: str = ID) -> Rule:
+def text(pattern: str = ID) -> JsonRule:
     """Allow a text of the form of `pattern`."""
 
     def check(value: Any, where: str) -> None:
@@ -64,7 +64,7 @@ def text(pattern: str = ID) -> Rule:
     return check
 
 
-def one_of(*allowed: Any) -> Rule:
+def one_of(*allowed: Any) -> JsonRule:
     """Allow some values, of the same type, and no others."""
 
     def check(value: Any, where: str) -> None:
@@ -74,12 +74,12 @@ def one_of(*allowed: Any) -> Rule:
     return check
 
 
-def optional(rule: Rule) -> Rule:
+def optional(rule: JsonRule) -> JsonRule:
     """Allow nothing (null), or what `rule` allows."""
     return lambda value, where: None if value is None else rule(value, where)
 
 
-def listed(each: Rule, *, least: int = 0, most: int = 100_000, distinct: bool = False) -> Rule:
+def listed(each: JsonRule, *, least: int = 0, most: int = 100_000, distinct: bool = False) -> JsonRule:
     """Allow a list of `least` to `most` values."""
 
     def check(value: Any, where: str) -> None:
@@ -93,7 +93,7 @@ def listed(each: Rule, *, least: int = 0, most: int = 100_000, distinct: bool = 
     return check
 
 
-def named(each: Rule, names: str = ID, least: int = 0) -> Rule:
+def named(each: JsonRule, names: str = ID, least: int = 0) -> JsonRule:
     """Allow an object whose names have the form `names`, with a value of one kind for each."""
 
     def check(value: Any, where: str) -> None:
@@ -106,7 +106,7 @@ def named(each: Rule, names: str = ID, least: int = 0) -> Rule:
     return check
 
 
-def fields(needed: Mapping[str, Rule], further: Mapping[str, Rule] | None = None, *then: Rule) -> Rule:
+def fields(needed: Mapping[str, JsonRule], further: Mapping[str, JsonRule] | None = None, *then: JsonRule) -> JsonRule:
     """Allow an object with these names and no others; `then` are rules for the whole."""
     known = {**needed, **(further or {})}
 
@@ -125,7 +125,7 @@ def fields(needed: Mapping[str, Rule], further: Mapping[str, Rule] | None = None
     return check
 
 
-def equally_long(*names: str) -> Rule:
+def equally_long(*names: str) -> JsonRule:
     """Ask that the lists of these names have one length: a number for each term or feature."""
 
     def check(value: Any, where: str) -> None:
@@ -137,7 +137,7 @@ def equally_long(*names: str) -> Rule:
     return check
 
 
-def rising(name: str, *, strictly: bool) -> Rule:
+def rising(name: str, *, strictly: bool) -> JsonRule:
     """Ask that a list rises."""
 
     def check(value: Any, where: str) -> None:
@@ -341,7 +341,7 @@ LOG = fields(
     {"made_from": named(PLAIN_VALUES), "made": named(PLAIN_VALUES)},
 )
 
-RUN_FILES: dict[str, Rule] = {
+RUN_FILES: dict[str, JsonRule] = {
     "models/*_cox.json": COX,
     "models/DLCM.json": COX,
     "models/RSCM.json": COX,
@@ -378,7 +378,7 @@ def _plain(value: Any, where: str, depth: int = 0) -> None:
         refuse_value(value, where, "plain values")
 
 
-def check_content(content: Any, rule: Rule, source: str | Path) -> Any:
+def check_content(content: Any, rule: JsonRule, source: str | Path) -> Any:
     """Hold what a file holds to a rule, and return it.
 
     Raises
@@ -408,7 +408,7 @@ def confined(folder: str | Path, name: str) -> Path:
     return folder / name
 
 
-def rule_for(name: str) -> Rule:
+def rule_for(name: str) -> JsonRule:
     """Return the rule for a JSON file of a run folder, by its place in it."""
     return next((rule for pattern, rule in RUN_FILES.items() if fnmatchcase(name, pattern)), PLAIN_VALUES)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rps_utils.schema import Rule, listed, number, one_of, whole
+from rps_utils.schema import JsonRule, listed, number, one_of, whole
 
 
 class RegionNetwork(nn.Module):
@@ -170,7 +170,7 @@ MONAI_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 # What may be asked of a network beside its name. A card from somebody else must not reach any other argument: some
 # of MONAI's fetch weights from the network.
 WIDTHS = listed(whole(1, 1024), most=8)
-OPTIONS: dict[str, dict[str, Rule]] = {
+OPTIONS: dict[str, dict[str, JsonRule]] = {
     "region": {
         "widths": WIDTHS,
         "mask_channel": whole(-16, 15),

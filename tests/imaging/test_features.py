@@ -228,7 +228,7 @@ def test_stored_features_that_are_damaged_are_extracted_again_and_said_to_be(cro
 def test_a_crop_cut_short_is_named(crops, tmp_path):
     path = crop_paths(crops, "P1")[0]
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ExtractionError, match=r"P1: ValueError: .*P1_ct.nii.gz: not readable as a NIfTI image"):
+    with pytest.raises(ExtractionError, match=r"P1: ValueError: .*P1_ct.nii.gz: not readable as an image"):
         extract_cohort(crops, ["P0", "P1"], ORIGINAL, tmp_path / "store")
 
 
