@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/default
+MINUTES ?= 60
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet
 LOCKED := $(PIP) --no-deps --require-hashes
@@ -12,7 +13,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain docs lab
+.PHONY: help prerequisites install lock reproduce test lint types unit chain fuzz docs lab
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ unit: install ## the tests without the chain
 
 chain: install ## the chain of notebooks on a small synthetic cohort, through papermill
 	$(BIN)/pytest -n 2 --dist loadfile -m chain
+
+fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks one
+	$(BIN)/python -m tests.fuzz $(MINUTES)
 
 docs: install ## write docs/architecture.md anew from the code and the notebooks
 	$(BIN)/python docs/architecture.py

@@ -19,8 +19,9 @@ PAGE = ROOT / "docs" / "architecture.md"
 # A room imports from itself and from floors below its own (above in this list); rooms of one floor do not know each
 # other. tests/test_house.py holds it.
 FLOORS = [
+    "texts machine",
     "files",
-    "progress locks sources pages",
+    "sources pages schema",
     "steps scores survival",
     "run_folder intervals imaging",
     "cohort",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
@@ -19,18 +22,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from rps_utils.texts.cells import NUMBER, safe_cell
+
 # How a cell of a table is read. Tables are read as text, and typed by the name of the column; nothing is guessed.
 MISSING = ("", "na", "n/a", "nan", "null")  # in tables from elsewhere, in any capitals; our own tables write ""
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 TEXT = frozenset(  # columns whose cells name something, whatever they look like: NA, 001, 1e5, TRUE
-    {"patient_id", "split", "centre", "data_kind", "image_sha256", "mask_sha256", "reference_map_sha256"}
+    {
+        "patient_id",
+        "split",
+        "centre",
+        "data_kind",
+        "distinct_from",
+        "image_sha256",
+        "mask_sha256",
+        "reference_map_sha256",
+    }
     | {"model", "kind", "made_by", "no_lrfs", "learned_from", "metric", "note", "why"}
     | {"term", "column", "level", "characteristic"}
 )
 FLAGS = frozenset({"enough", "holds", "unlike"})  # columns of True and False
 MAY_BE_INFINITE = frozenset({"value", "ci_low", "ci_high", "threshold", "hazard_ratio"})
 
+LARGEST_JSON = 64 * 2**20  # bytes
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
+PARTIAL = ".partial-"
 WRITTEN = "RPS_WRITTEN"  # environment variable: a text file that lists what `whole_file` finished
 
 
@@ -51,11 +67,43 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL) as folder, _held(Path(folder)):
         partial = Path(folder) / path.name
         yield partial
         os.replace(partial, path)
     _note(path)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder as long as the block lasts, or say that somebody else does. It ends with the process that holds."""
+    stream = os.open(folder, os.O_RDONLY)
+    try:
+        yield _is_locked(stream)
+    finally:
+        os.close(stream)
+
+
+def _is_locked(stream: int) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody else has it, or the file system knows no locks
+        return False
+    return True
+
+
+def remove_partial(folder: str | Path) -> int:
+    """Remove what killed processes left half-written below a folder; return how many there were.
+
+    What a living process is writing is held by it, and stays.
+    """
+    dead = 0
+    for left in sorted(Path(folder).rglob(f"{PARTIAL}*")):
+        with _held(left) as free:
+            if free:
+                shutil.rmtree(left, ignore_errors=True)
+                dead += 1
+    return dead
 
 
 def _note(path: Path) -> None:
@@ -77,7 +125,8 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a table without its index, whole or not at all, and return the path.
 
     Numbers keep their full precision, so the same table always gives the same bytes; what is missing becomes an empty
-    cell. `read_csv` gives the same table back.
+    cell. `read_csv` gives the same table back. The name of a column that a spreadsheet would run as a formula gets an
+    apostrophe in front; cells are refused where they come in.
 
     Raises
     ------
@@ -88,7 +137,11 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     for name in names:
         if names.count(name) > 1 or not name:
             raise ValueError(f"{path}: column {name!r} is there twice, or has no name: rename it before writing")
-    return write_text(table.to_csv(index=False, lineterminator="\n"), path)
+    return write_text(table.rename(columns=_safe_name).to_csv(index=False, lineterminator="\n"), path)
+
+
+def _safe_name(column: object) -> object:
+    return safe_cell(column) if isinstance(column, str) else column
 
 
 UNREADABLE = (
@@ -272,9 +325,38 @@ def write_json(content: Any, path: str | Path) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    with reading(path, "JSON"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    ValueError
+        Damaged, larger than `LARGEST_JSON`, with a name twice in one object, or with NaN or an infinite number. The
+        message names the file.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise ValueError(f"{path}: {size / 2**20:.0f} MiB; allowed: JSON of at most {LARGEST_JSON // 2**20} MiB")
+    with reading(path, "JSON", (ValueError,)):
+        return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON, and refuse with a ValueError what JSON does not allow: one name for two values, NaN, Infinity."""
+    return json.loads(text, object_pairs_hook=_each_name_once, parse_constant=_refuse_constant)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:60]!r} stands twice in one object")
+    return content
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def file_sha256(path: str | Path) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.files import read_csv, read_json, write_csv, write_json
+from rps_utils.files import read_csv, write_csv, write_json
+from rps_utils.schema import read_run_json
 from rps_utils.scores import read_scores
 from rps_utils.steps import NOTEBOOKS, read_steps
 
@@ -263,8 +264,8 @@ class RunFolder:
         return self.models / f"{name}.json"
 
     def read_model(self, name: str) -> Any:
-        """Read a fitted model as plain values."""
-        return read_json(self.needed(self.model(name)))
+        """Read a fitted model as plain values, held to the rules of `schema`."""
+        return read_run_json(self.path, self.needed(self.model(name)).relative_to(self.path).as_posix())
 
     def write_model(self, values: Any, name: str) -> Path:
         """Write a fitted model as JSON: plain values, no code."""
@@ -272,4 +273,4 @@ class RunFolder:
 
     def read_record(self) -> dict[str, Any]:
         """Read ``run.json``; empty before the run has ended."""
-        return read_json(self.record) if self.record.is_file() else {}
+        return read_run_json(self.path, self.record.name) if self.record.is_file() else {}

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from rps_utils.files import MISSING, read_csv
+from rps_utils.texts.cells import is_formula
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
@@ -177,7 +178,7 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    if faults := [*_column_faults(scores), *_name_faults(scores)]:
+    if faults := [*_formula_faults(scores), *_column_faults(scores), *_name_faults(scores)]:
         return faults
     faults = [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
     return faults or list(_prediction_faults(scores))
@@ -209,6 +210,17 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
             if first != name:
                 only = f"{first!a} and {name!a} differ in capitals, spaces or invisible signs only"
                 yield f"column {column}: {only}; one name for one, names that a reader can tell apart for two"
+
+
+def _formula_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse names and texts that a spreadsheet would run: they go into every table of the evaluation."""
+    for number, column in enumerate(scores.columns, 1):
+        if is_formula(str(column)):
+            yield f"column {number}: its name is a formula; allowed: names; begin it with a letter"
+        elif scores[column].dtype == object:
+            for row, text in enumerate(scores[column], 2):
+                if isinstance(text, str) and is_formula(text):
+                    yield f"row {row}, column {column}: a formula; allowed: a value; remove the sign in front"
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """The whole chain, as a user runs it: a small synthetic cohort, every notebook, every promised file."""
 
+import fnmatch
 import json
 import os
 import re
@@ -30,11 +31,12 @@ TRACER = Path(__file__).parent / "runs" / "tracer"
 MEASURED = ("logs/", "run.json")  # of earlier notebooks, shown by notebook 12; not the same twice
 
 
-def rps(*arguments, expect=0, **environment):
+def rps(*arguments, expect=0, hash_seed=0, **environment):
     """Run the command line; return what it printed."""
     command = [sys.executable, "-m", "rps_utils.cli", *map(str, arguments)]
+    surroundings = {**os.environ, "PYTHONHASHSEED": str(hash_seed), **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, env={**os.environ, **environment}, text=True, **pipes)
+    done = subprocess.run(command, env=surroundings, text=True, check=False, **pipes)
     assert done.returncode == expect, done.stdout[-3000:]
     return done.stdout
 
@@ -148,6 +150,32 @@ def test_the_record_of_the_run_is_complete(run):
     sources = record["notebooks"]["13_claim_tested"]["sources"]
     assert {Path(name).name for name in sources["data"]} >= {"power.csv", "replicates.csv"}
     assert all(len(sha) == 64 for sha in [sources["notebook"], sources["workflow"], *sources["code"].values()])
+
+
+# What says when, how long and by how much memory a run was made. Everything else has to be the same in every byte,
+# but for the place of the run; of executed notebooks, all that cells and outputs hold.
+TIMES_AND_LOGS = ("logs/*", ".chain/*", "run.json", "report.html", "tables/packages.csv", "tables/costs.csv")
+
+
+def contents(run):
+    """Each file that is to be the same in all runs, without the place of the run and the times of cells."""
+    for path in sorted(path for path in run.rglob("*") if path.is_file()):
+        name, content = path.relative_to(run).as_posix(), path.read_bytes()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in TIMES_AND_LOGS):
+            continue
+        if path.suffix == ".ipynb":
+            cells = json.loads(content)["cells"]
+            content = json.dumps([(cell["source"], cell.get("outputs")) for cell in cells]).encode()
+        yield name, content.replace(str(run).encode(), b"RUN")
+
+
+def test_another_hash_seed_gives_the_same_bytes(run, manifest, tmp_path_factory):
+    """Nothing that is written follows the order of a set, which is another one in each process."""
+    other = tmp_path_factory.mktemp("other") / "small"
+    rps("run", "--manifest", manifest, "--out", other, "--profile", "quick", hash_seed=1)
+    first, second = dict(contents(run)), dict(contents(other))
+    assert len(first) > 200 and first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
 
 
 def test_nobody_was_judged_by_a_model_that_had_seen_the_patient(run):

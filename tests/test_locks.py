@@ -10,12 +10,12 @@ import time
 import psutil
 import pytest
 
-from rps_utils import locks
-from rps_utils.locks import FolderInUseError, own_folder
+from rps_utils.machine import locks
+from rps_utils.machine.locks import FolderInUseError, own_folder
 
 HOLD = """
 import sys, time
-from rps_utils.locks import own_folder
+from rps_utils.machine.locks import own_folder
 with own_folder(sys.argv[1]):
     print("in", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -55,7 +55,9 @@ def test_a_block_within_a_block_is_the_same_owner(tmp_path):
 
 def test_of_many_that_start_at_once_exactly_one_enters(tmp_path):
     write_lock(tmp_path, pid=2**22 + 1)  # and all of them find a dead owner's lock
-    wait = "import sys; from rps_utils.locks import own_folder; print('ready', flush=True); sys.stdin.readline()\n"
+    wait = (
+        "import sys; from rps_utils.machine.locks import own_folder; print('ready', flush=True); sys.stdin.readline()\n"
+    )
     many = [start(tmp_path / "x" / "..", 8, code=wait + HOLD) for _ in range(20)]
     (tmp_path / "x").mkdir()
     try:
@@ -129,7 +131,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
 
 PARENT = """
 import subprocess, sys, time
-from rps_utils.locks import own_folder
+from rps_utils.machine.locks import own_folder
 with own_folder(sys.argv[1]):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     print(child.pid, flush=True)

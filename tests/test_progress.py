@@ -5,8 +5,8 @@ import time
 import pytest
 from joblib import delayed
 
-from rps_utils import progress
-from rps_utils.progress import in_parallel
+from rps_utils.machine import progress
+from rps_utils.machine.progress import in_parallel
 
 
 def later(value):

@@ -35,20 +35,22 @@ collection = click.argument("collection", metavar="COLLECTION")
 def check_command(manifest: Path, html: Path | None, as_json: bool) -> int:
     """Check a manifest and every file it names."""
     from rps_utils.cohort.check import as_dict, check, write_page
-    from rps_utils.cohort.contract import format_problems
-    from rps_utils.cohort.manifest import check_manifest
+    from rps_utils.cohort.contract import format_notices, format_problems
+    from rps_utils.cohort.manifest import inspect_manifest
 
-    if not (html or as_json):
-        problems = check_manifest(manifest, n_jobs=CORES)
-    else:
+    if html or as_json:
         found = check(manifest, n_jobs=CORES)
-        problems = found.problems
+        problems, notices = found.problems, found.notices
+    else:
+        _, problems, notices, _ = inspect_manifest(manifest, n_jobs=CORES)
     if html:
         write_page(found, html)
     if as_json:
         click.echo(json.dumps(as_dict(found), indent=1, allow_nan=False))
     else:
         click.echo(format_problems(problems) if problems else f"{manifest}: no problem found")
+        if notices:
+            click.echo(format_notices(notices))
     return 1 if problems else 0
 
 

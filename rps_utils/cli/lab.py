@@ -155,6 +155,16 @@ def power_command(out: Path, cores: int) -> None:
     click.echo(f"synthetic validation sets: {write_csv(power_table(n_jobs=cores), out)}")
 
 
+@study.command("levels")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="a finished table is kept")
+@cores
+def levels_command(out: Path, cores: int) -> None:
+    """How often tests ring and intervals cover where the truth is known."""
+    from rps_utils.lab.levels.tables import make_level_tables
+
+    make_level_tables(out, cores)
+
+
 @study.command("recipes")
 @click.option("--lever", cls=Several, metavar="NAME", help="without it all")
 @click.option(

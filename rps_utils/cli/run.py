@@ -31,8 +31,8 @@ from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
 @cores
 def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
     """Run the notebooks on a cohort."""
-    from rps_utils.cohort.contract import format_problems
-    from rps_utils.cohort.manifest import check_manifest, lacking_columns, read_cells
+    from rps_utils.cohort.contract import format_notices, format_problems
+    from rps_utils.cohort.manifest import inspect_manifest, lacking_columns, read_cells
     from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
     from rps_utils.runs.parameters import chosen_value
     from rps_utils.steps import read_steps
@@ -45,7 +45,10 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
     if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
         planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
-        problems += check_manifest(manifest, n_jobs=cores, **planned)
+        examined = inspect_manifest(manifest, n_jobs=cores, **planned)
+        problems += examined.problems
+        if examined.notices:
+            click.echo(format_notices(examined.notices), err=True)
     if problems:
         click.echo(format_problems(problems), err=True)
         return 1
@@ -64,7 +67,7 @@ def evaluate_command(
 ) -> int:
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
-    from rps_utils.locks import own_folder
+    from rps_utils.machine.locks import own_folder
     from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 
@@ -104,20 +107,22 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
 
 @click.command("audit", cls=Command)
 @click.argument("run", type=RUN, metavar="RUN")
-def audit_command(run: Path) -> int:
+@click.option(
+    "--retrain", type=click.IntRange(min=0), default=0, metavar="N", help="train N networks again (default: 0)"
+)
+def audit_command(run: Path, retrain: int) -> int:
     """Look for anything that judged a patient it had seen.
 
-    The ledger is read, then the Cox models are refitted with the outcomes of those judged exchanged.
+    Ledger and tables are held against each other, then scores, models and features are computed again.
     """
-    from rps_utils.finished.audit import audit, blind_refits, refit_plans, verdict
+    from rps_utils.finished.audit import verdict
+    from rps_utils.finished.recompute import full_audit
 
-    findings, plans = audit(run), refit_plans(run)
-    moved = blind_refits(run, plans)
-    click.echo("\n".join([*findings, *moved, f"{run}: {verdict(run, findings)}"]))
-    if plans and not moved:
-        names = ", ".join(plan.model for plan in plans)
-        click.echo(f"{names}: refitted with the outcomes of those judged exchanged, they give the scores of scores.csv")
-    return 1 if findings or moved else 0
+    account = full_audit(run, retrain)
+    told = [("verified", account.verified), ("on trust", account.on_trust)]
+    said = [*account.findings, *(f"{word}: {line}" for word, lines in told for line in lines)]
+    click.echo("\n".join([*said, f"{run}: {verdict(run, account.findings)}"]))
+    return 1 if account.findings else 0
 
 
 def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:

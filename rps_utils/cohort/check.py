@@ -17,9 +17,11 @@ from rps_utils.cohort.contract import (
     SPLITS,
     TUMOUR_HU,
     UNDETECTABLE,
+    Notice,
     Problem,
     data_kind,
     plain_text,
+    shown_id,
 )
 from rps_utils.cohort.manifest import inspect_manifest
 from rps_utils.files import write_text
@@ -28,7 +30,7 @@ from rps_utils.imaging.formats.bounds import MOST_VOXELS
 LOOKED_FOR = {
     "file": "CSV text in UTF-8, separated by commas, equal rows, no column twice or without a name",
     "persons": "no column that identifies somebody; pseudonyms of letters, digits, . _ -",
-    "patients": "each once, in one split; no scan under two ids; no file named twice",
+    "patients": "each once, in one split; no scan under two ids, altered or mirrored either; no file named twice",
     "outcome": f"months above 0 and up to {LONGEST_FOLLOW_UP:g}; a known event code; recurrences in every split",
     "clinical columns": "numbers with a decimal point, without units and codes for missing; no formula",
     "paths": "files .nii or .nii.gz below the manifest's folder: no address, link or .. that leads out",
@@ -57,6 +59,8 @@ class Check(NamedTuple):
     counts : dict of str to int
         Patients, events and problems, as far as the file can be read.
     problems : list of Problem
+    notices : list of Notice
+        To be looked at; they keep nobody out.
     images : pandas.DataFrame
         `IMAGE_FACTS`, one row a patient; empty cells where a file cannot be read.
     """
@@ -65,6 +69,7 @@ class Check(NamedTuple):
     data_kind: str
     counts: dict[str, int]
     problems: list[Problem]
+    notices: list[Notice]
     images: pd.DataFrame
 
 
@@ -82,11 +87,11 @@ def check(path: str | Path, n_jobs: int = 1) -> Check:
     FileNotFoundError
         There is no such manifest.
     """
-    cells, problems, facts = inspect_manifest(path, n_jobs=n_jobs)
+    cells, problems, notices, facts = inspect_manifest(path, n_jobs=n_jobs)
     rows = [facts.get(line, {}) for line in cells.index]
     images = pd.DataFrame(rows, columns=list(IMAGE_FACTS[1:]), index=cells.index)
-    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)))
-    return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, images)
+    images.insert(0, "patient_id", cells.get("patient_id", pd.Series(dtype=str)).map(shown_id))
+    return Check(Path(path).name, data_kind(cells), _counts(cells, problems), problems, notices, images)
 
 
 def _counts(cells: pd.DataFrame, problems: list[Problem]) -> dict[str, int]:
@@ -99,7 +104,7 @@ def _counts(cells: pd.DataFrame, problems: list[Problem]) -> dict[str, int]:
 
 
 def as_dict(found: Check) -> dict[str, Any]:
-    """Return a check as plain values for JSON: ``manifest, data_kind, sound, counts, problems, images``."""
+    """Return a check as plain values for JSON: ``manifest, data_kind, sound, counts, problems, notices, images``."""
     images = found.images.astype(object).where(found.images.notna(), None)
     return {
         "manifest": found.manifest,
@@ -107,6 +112,7 @@ def as_dict(found: Check) -> dict[str, Any]:
         "sound": not found.problems,
         "counts": found.counts,
         "problems": [problem._asdict() for problem in found.problems],
+        "notices": [notice._asdict() for notice in found.notices],
         "images": images.to_dict("records"),
     }
 
@@ -115,9 +121,14 @@ def write_page(found: Check, path: str | Path) -> Path:
     """Write a check as one page that works offline, with every fault as a row and no picture of anybody."""
     from rps_utils.pages import page_table, render_page
 
-    rows = [[plain_text(str(cell), 200) if cell is not None else "" for cell in p] for p in found.problems]
+    told = [*found.problems, *found.notices]
+    rows = [[plain_text(str(cell), 200) if cell is not None else "" for cell in p] for p in told]
     header = ["row", "patient", "column", "value", "allowed", "remedy"]
-    faults = page_table(pd.DataFrame(rows, columns=header), "Every fault. Rows count lines, the header is 1.", None)
+    faults = page_table(
+        pd.DataFrame(rows, columns=header),
+        "Every fault, then what to look at. Rows count lines, the header is 1.",
+        None,
+    )
     images = found.images.assign(patient_id=found.images["patient_id"].map(plain_text))
     page = render_page(
         "check.html",

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rps_utils.files import FLAGS, MISSING, NUMBER, TEXT
+from rps_utils.files import FLAGS, MISSING, TEXT
+from rps_utils.texts.cells import DECIMAL_COMMA, NUMBER
+from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
 REQUIRED = ("patient_id", "image", "mask", *OUTCOME)
@@ -19,7 +21,8 @@ SPLITS = ("training", "validation")
 READY_MADE = "risk_"
 DATA_KIND = "data_kind"
 DATA_KINDS = ("synthetic", "public", "private")
-MANIFEST_TEXT = ("patient_id", "split", "centre", DATA_KIND, *HASHES)
+DISTINCT = "distinct_from"  # ids of patients, separated by spaces, who look like this one and are somebody else
+MANIFEST_TEXT = ("patient_id", "split", "centre", DATA_KIND, DISTINCT, *HASHES)
 # The study's own tables use these names; a clinical column of that name would be read as something else.
 OWN_COLUMNS = sorted((TEXT | FLAGS | {"risk", "cutoff", "image_score"}) - set(MANIFEST_TEXT))
 RESERVED = {
@@ -27,15 +30,15 @@ RESERVED = {
     "fold": "folds are drawn by the study",
     "died": "death without local recurrence is written as event 2",
 }
-NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, *RESERVED, *HASHES)
+NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, DISTINCT, *RESERVED, *HASHES)
 STUDY_MODELS = ("DL", "Rad", "Clinical", "DLCM", "RSCM", "Volume")  # what a comparator must not be called
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
 COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
 POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII)  # 1.234,5
+REAL_ID = re.compile(r"\d{6,}|.*(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01]).*|\d{3}-\d{2}-\d{4}", re.ASCII)
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
 LONGEST_FOLLOW_UP = 600.0  # months; more is a time in days
@@ -77,6 +80,12 @@ class Problem(NamedTuple):
     value: str
     allowed: str
     remedy: str
+
+
+class Notice(Problem):
+    """Something to look at that keeps nobody out."""
+
+    __slots__ = ()
 
 
 class ManifestError(ValueError):
@@ -134,10 +143,10 @@ def clinical_columns(columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
 
 
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would run a cell: it begins with = + - @ or a tab, and is no number."""
-    number = NUMBER.fullmatch(text) or comma_remedy(text)
-    return len(text) > 1 and text[0] in "=+-@\t\r" and not number
+def shown_id(text: str) -> str:
+    """Return a patient's id for a message, unless it may be a real one or, having no digit, a name."""
+    named = (len(text) > 3 and not re.search(r"\d", text)) or (re.search(r"[\s^,]", text) and personal_kind(text))
+    return f"id {HIDDEN}" if named or REAL_ID.fullmatch(text) or DATE.search(text) else text
 
 
 def comma_remedy(text: str) -> str:
@@ -187,6 +196,12 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in table]
     lines += [f"... and {n - alike} more like it in column {kind[0]}" for kind, n in kinds.items() if n > alike]
     return f"{len(problems)} problem{'s' * (len(problems) != 1)}\n" + "\n".join(lines)
+
+
+def format_notices(notices: list[Notice]) -> str:
+    """Write notices, one line each."""
+    lines = [f"line {n.row}, {plain_text(n.patient_id)}: {plain_text(n.value, 160)}; {n.remedy}" for n in notices]
+    return "\n".join([f"{len(notices)} notice{'s' * (len(notices) != 1)}; look at them", *lines])
 
 
 def plain_text(text: str, width: int = 60) -> str:

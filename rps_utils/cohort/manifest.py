@@ -18,6 +18,7 @@ import pandas as pd
 from rps_utils.cohort.contract import (
     DATA_KIND,
     DATA_KINDS,
+    DISTINCT,
     FILES,
     HASHES,
     IDENTIFYING,
@@ -32,18 +33,21 @@ from rps_utils.cohort.contract import (
     SPLITS,
     STUDY_MODELS,
     ManifestError,
+    Notice,
     Problem,
     clinical_columns,
     comma_remedy,
     format_problems,
-    is_formula,
     is_missing,
     problem_line,
+    shown_id,
     table_problem,
 )
 from rps_utils.cohort.scans import check_images, check_paths, given_files
-from rps_utils.files import MISSING, NUMBER, TableError, are_codes, read_lines, typed_column
+from rps_utils.files import MISSING, TableError, are_codes, read_lines, typed_column
 from rps_utils.scores import LONGEST_MEDIAN, alike
+from rps_utils.texts.cells import NUMBER, is_formula
+from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -136,21 +140,51 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
     for column in REQUIRED:
         if column not in header and not (outcome_free and column in OUTCOME):
             yield table_problem(column, "no such column", f"the columns {', '.join(REQUIRED)}", "add it to the header")
+    yield from _name_problems(header)
     for column in sorted({c for c in header if header.count(c) > 1}):
-        yield table_problem(column or "(no name)", "used twice", "names that differ", "rename or remove one of them")
+        yield table_problem(
+            column_shown(column, header) or "(no name)",
+            "used twice",
+            "names that differ",
+            "rename or remove one of them",
+        )
     if "" in header and header.count("") == 1:
         yield table_problem("(no name)", "column without a name", "a name for every column", "name or remove it")
     for column in header:
         if column in RESERVED or column.startswith("lrfs_"):
             why = RESERVED.get(column, "such columns hold predicted LRFS")
             yield table_problem(column, "reserved name", "any other name", f"rename the column: {why}")
-        if is_formula(column):
-            remedy = "rename it: a spreadsheet would run it"
-            yield table_problem(column, "a formula as a name", "a name that does not begin with = + - @", remedy)
     yield from _comparator_problems(header)
     for column in header:
         if IDENTIFYING.search(column):
-            yield table_problem(column, "identifies a person", "pseudonyms only", "remove the column from the file")
+            yield table_problem(
+                column_shown(column, header),
+                "identifies a person",
+                "pseudonyms only",
+                "remove the column from the file",
+            )
+
+
+def column_shown(column: str, header: Sequence[str]) -> str:
+    """Return a column's name for a message, or its place in the header where the name may point to a person."""
+    doubtful = personal_kind(column) or IDENTIFYING.search(column) or not column.isprintable()
+    hidden = _is_formula_name(column) or (doubtful and shown(column) != column)
+    return f"column {list(header).index(column) + 1}" if hidden else column
+
+
+def _is_formula_name(column: str) -> bool:
+    return is_formula(column) or is_formula(column.removeprefix(READY_MADE))  # what follows becomes the name of a model
+
+
+def _name_problems(header: list[str]) -> Iterator[Problem]:
+    """Refuse names of columns that a spreadsheet would run, or that point to a person."""
+    for column in header:
+        if _is_formula_name(column):
+            remedy = "begin the name with a letter"
+            yield table_problem(column_shown(column, header), f"a formula {HIDDEN}", "names, no formulas", remedy)
+        elif personal_kind(column):
+            value = f"{personal_kind(column)} {HIDDEN}"
+            yield table_problem(column_shown(column, header), value, "names of what is measured", "rename the column")
 
 
 def _comparator_problems(header: list[str]) -> Iterator[Problem]:
@@ -170,7 +204,9 @@ def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Proble
     for line, row in lines.items():
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
-            yield Problem(line, row[0].strip(), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy)
+            yield Problem(
+                line, shown_id(row[0].strip()), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy
+            )
 
 
 def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
@@ -207,6 +243,7 @@ def check_cells(
     ready_made = [c for c in cells.columns if c.startswith(READY_MADE)]
     found = [
         *_patient_problems(cells),
+        *(_distinct_problems(cells) if learn and DISTINCT in cells else ()),
         *(_cell_problems(cells, "time_months", _time_fault) if "time_months" in cells else ()),
         *(_cell_problems(cells, "event", _event_fault) if "event" in cells else ()),
         *(_cell_problems(cells, "split", _split_fault) if "split" in cells else ()),
@@ -225,7 +262,7 @@ def _cell_problems(cells: pd.DataFrame, column: str, fault: Any) -> Iterator[Pro
     for line, text in cells[column].items():
         wrong = fault(text)
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
 
 
 def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
@@ -234,17 +271,28 @@ def _patient_problems(cells: pd.DataFrame) -> Iterator[Problem]:
     firsts = {patient: line for line, patient in reversed(list(ids.items()))}
     for line in ids.index[ids.duplicated() & (ids != "")]:
         first = firsts[ids[line]]
-        value = f"{ids[line]} again, first in line {first}"
+        value = f"{shown_id(ids[line])} again, first in line {first}"
         if "split" in cells and cells.loc[first, "split"] != cells.loc[line, "split"]:
-            value += f", there {cells.loc[first, 'split']}, here {cells.loc[line, 'split']}"
-        yield Problem(line, ids[line], "patient_id", value, "one row a patient, in one split", "remove one of the rows")
+            there, here = (unless_personal(cells.loc[n, "split"]) for n in (first, line))
+            value += f", there {there}, here {here}"
+        allowed, remedy = "one row a patient, in one split", "remove one of the rows"
+        yield Problem(line, shown_id(ids[line]), "patient_id", value, allowed, remedy)
     spelt: dict[str, tuple[int, str]] = {}
     for line, text in ids.items():
         first, as_first = spelt.setdefault(text.casefold(), (line, text))
         if as_first != text:
-            value = f"{text} differs from {as_first} of line {first} in capitals only"
+            value = f"{shown_id(text)} differs from {shown_id(as_first)} of line {first} in capitals only"
             remedy = "rename one: some file systems would put both into one file"
-            yield Problem(line, text, "patient_id", value, "names that differ in more than capitals", remedy)
+            yield Problem(line, shown_id(text), "patient_id", value, "names that differ in more than capitals", remedy)
+
+
+def _distinct_problems(cells: pd.DataFrame) -> Iterator[Problem]:
+    for line, text in cells.loc[~is_missing(cells[DISTINCT]), DISTINCT].items():
+        patient = cells.loc[line, "patient_id"]
+        unknown = [name for name in text.split() if name == patient or name not in set(cells["patient_id"])]
+        if unknown:
+            allowed = "ids of other patients of this manifest, separated by spaces"
+            yield Problem(line, patient, DISTINCT, text, allowed, f"correct {unknown[0]}, or empty the cell")
 
 
 def _id_fault(text: str) -> tuple[str, str] | None:
@@ -313,8 +361,11 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         return
     for line in given.index[given.map(is_formula)]:
         remedy = "write the value itself, without = + - @ in front"
-        yield Problem(line, cells.loc[line, "patient_id"], column, given[line], "a value, no formula", remedy)
+        yield Problem(
+            line, shown_id(cells.loc[line, "patient_id"]), column, f"a formula {HIDDEN}", "a value, no formula", remedy
+        )
     given = given[~given.map(is_formula)]
+    yield from _personal_problems(cells, column, given, learn)
     numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
     if numeric.mean() <= 0.5 or are_codes(list(given)):
         return
@@ -323,7 +374,18 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         if text in MISSING_CODES:
             wrong = "a value, or an empty cell where it is missing", "empty the cell"
         if wrong:
-            yield Problem(line, cells.loc[line, "patient_id"], column, text, *wrong)
+            yield Problem(line, shown_id(cells.loc[line, "patient_id"]), column, unless_personal(text), *wrong)
+
+
+def _personal_problems(cells: pd.DataFrame, column: str, given: pd.Series, learn: bool) -> Iterator[Problem]:
+    """Refuse dates, addresses, long numbers and, where no other patient has the same text, what looks like a name."""
+    alone = ~given.duplicated(keep=False) & learn
+    for line, text in given.items():
+        kind = personal_kind(text)
+        if kind and (kind != "a name" or alone[line]):
+            allowed, remedy = "nothing that points to a person", "write an age, months or a code in small letters"
+            patient = shown_id(cells.loc[line, "patient_id"])
+            yield Problem(line, patient, column, f"{kind} {HIDDEN}", allowed, remedy)
 
 
 def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
@@ -362,16 +424,18 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
         yield table_problem(column, "no such column", "the column of split_by", "add it, or set split_by to nothing")
         return
     missing = cells.index[is_missing(cells[column])]
-    yield from (Problem(n, cells.loc[n, "patient_id"], column, "empty", "a value", "fill it in") for n in missing)
+    yield from (
+        Problem(n, shown_id(cells.loc[n, "patient_id"]), column, "empty", "a value", "fill it in") for n in missing
+    )
     training = cells[cells["split"] == "training"] if "split" in cells else cells
     groups = training[~is_missing(training[column])].groupby(column)["event"]
     if len(groups) < LEAST_GROUPS:
-        value = f"{len(groups)} groups in training ({', '.join(groups.groups)})"
+        value = f"{len(groups)} groups in training ({', '.join(map(unless_personal, groups.groups))})"
         yield table_problem(column, value, f"{LEAST_GROUPS} or more, one a fold", "set split_by to nothing")
     for name, event in groups:
         events = int((event.astype(float) == 1).sum())
         if len(event) < 3 or not events:
-            value = f"{name}: {len(event)} patients, {events} events in training"
+            value = f"{unless_personal(name)}: {len(event)} patients, {events} events in training"
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 
@@ -420,10 +484,11 @@ def check_manifest(
 
 
 class Inspected(NamedTuple):
-    """A manifest as text, its faults, and what its images hold, by line; no cells where it is no table."""
+    """A manifest as text, faults, what to look at, and what its images hold, by line; no cells if it is no table."""
 
     cells: pd.DataFrame
     problems: list[Problem]
+    notices: list[Notice]
     facts: dict[int, dict[str, Any]]
 
 
@@ -440,8 +505,10 @@ def inspect_manifest(
     """Look at a manifest and at the files it names; each file is read once. Arguments as in `check_manifest`."""
     cells, problems = read_cells(path, learn)
     if problems:
-        return Inspected(cells.iloc[:0], problems, {})
+        return Inspected(cells.iloc[:0], problems, [], {})
     paths, wrong_paths = check_paths(cells, Path(path).parent)
     wrong_cells = check_cells(cells, folds, split_by=split_by, learn=learn, landmarks=landmarks)
-    scans = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels)
-    return Inspected(cells, sorted([*wrong_cells, *wrong_paths, *scans.problems], key=problem_line), scans.facts)
+    scans = check_images(cells, paths, n_jobs=n_jobs, voxels=voxels, learn=learn)
+    found = sorted([*wrong_cells, *wrong_paths, *scans.problems], key=problem_line)
+    notices = [one for one in found if isinstance(one, Notice)]
+    return Inspected(cells, [one for one in found if not isinstance(one, Notice)], notices, scans.facts)

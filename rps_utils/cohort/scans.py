@@ -27,11 +27,15 @@ from rps_utils.cohort.contract import (
     Fault,
     Problem,
     is_missing,
+    shown_id,
 )
+from rps_utils.cohort.duplicates import same_patient_problems, view_of
 from rps_utils.files import MISSING, file_sha256
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image, split_segment
 from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import unless_personal
 
 END_OF = {
     "L": ("right", "left"),
@@ -81,15 +85,15 @@ def check_paths(cells: pd.DataFrame, root: Path) -> tuple[dict[int, dict[str, Pa
     seen: dict[Path, tuple[int, str]] = {}
     for column in (c for c in FILES if c in cells):
         for line, text in given_files(cells, column)[column].items():
-            patient = cells.loc[line, "patient_id"]
+            patient = shown_id(cells.loc[line, "patient_id"])
             wrong = path_fault(text, root)
             if wrong:
-                problems.append(Problem(line, patient, column, text, *wrong))
+                problems.append(Problem(line, patient, column, unless_personal(text), *wrong))
                 continue
             paths[line][column] = root / text
             first = seen.setdefault((root / text).resolve(), (line, column))
             if first != (line, column):
-                value = f"{text}, also {first[1]} of line {first[0]}"
+                value = f"{unless_personal(text)}, also {first[1]} of line {first[0]}"
                 problems.append(Problem(line, patient, column, value, "a file of its own", "correct one of the paths"))
     return paths, problems
 
@@ -111,7 +115,8 @@ def header_faults(path: Path, column: str) -> tuple[nib.Nifti1Image | None, list
     except Unfit as error:
         return None, [Fault(column, error.value, error.allowed, error.remedy)]
     except Exception as error:  # nibabel raises many kinds on broken files; each is the same fault to the reader
-        return None, [Fault(column, f"unreadable: {error}", "an image", "convert or copy the file again")]
+        value = f"unreadable: {cause_of(error)}"
+        return None, [Fault(column, value, "an image", "convert or copy the file again")]
     if len(shape) != 3:
         size = " x ".join(map(str, shape))
         return None, [Fault(column, f"{len(shape)}-D ({size})", "a 3-D volume", "export one volume a file")]
@@ -313,11 +318,12 @@ def read_voxels(image: nib.Nifti1Image) -> np.ndarray:
 
 
 class RowCheck(NamedTuple):
-    """What the files of one row hold: faults, a digest of the voxels of the CT, and facts in numbers."""
+    """What the files of one row hold: faults, a digest of the voxels of the CT, facts, and a coarse view if sound."""
 
     faults: list[Fault]
     digest: str
     facts: dict[str, Any]
+    view: np.ndarray | None = None
 
 
 def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
@@ -341,12 +347,15 @@ def voxel_check(paths: dict[str, Path], hashes: dict[str, str]) -> RowCheck:
         try:
             voxels[column] = read_voxels(image)
         except Exception as error:  # truncated or corrupt streams raise OSError, EOFError, zlib.error, ...
-            faults.append(Fault(column, f"unreadable: {error}", "all voxels", "copy the file again"))
+            faults.append(Fault(column, f"unreadable: {cause_of(error)}", "all voxels", "copy the file again"))
     ct, labels, reference = (voxels.get(column) for column in FILES)
     affine = next((image.affine for image in images.values()), np.eye(4))
     faults += voxel_faults(ct, labels, affine, reference)
     digest = "" if ct is None else hashlib.sha256(np.ascontiguousarray(ct.T).data).hexdigest()
-    return RowCheck(faults, digest, _ct_facts(images, ct) | _mask_facts(labels, affine, ct))
+    facts = _ct_facts(images, ct) | _mask_facts(labels, affine, ct)
+    if faults or ct is None or labels is None or ct.shape != labels.shape:
+        return RowCheck(faults, digest, facts)
+    return RowCheck(faults, digest, facts, view_of(affine, ct, labels))
 
 
 def _ct_facts(images: dict[str, nib.Nifti1Image], ct: np.ndarray | None) -> dict[str, Any]:
@@ -390,16 +399,16 @@ def _whole(values: Any) -> list[int | None]:
 
 
 class Scans(NamedTuple):
-    """What the images of a manifest hold: every fault, and facts in numbers by line."""
+    """What the images of a manifest hold: every fault, a `contract.Notice` among them, and facts in numbers by line."""
 
     problems: list[Problem]
     facts: dict[int, dict[str, Any]]
 
 
 def check_images(
-    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True
+    cells: pd.DataFrame, paths: dict[int, dict[str, Path]], *, n_jobs: int = 1, voxels: bool = True, learn: bool = True
 ) -> Scans:
-    """Check headers of all images, then the voxels of those whose headers are sound."""
+    """Check headers of all images, then the voxels of those whose headers are sound, then who looks like whom."""
     found: list[tuple[int, Fault]] = []
     sound: dict[int, dict[str, Path]] = {}
     for line, own in paths.items():
@@ -418,7 +427,10 @@ def check_images(
     found += _copies(cells, sound, checks)
     patients = cells["patient_id"].to_dict()
     facts = {line: check.facts for line, check in checks.items()}
-    return Scans([Problem(line, patients[line], *fault) for line, fault in found], facts)
+    views = {line: check.view for line, check in checks.items()}
+    digests = {line: check.digest for line, check in checks.items()}
+    doubles = same_patient_problems(cells, views, digests, learn=learn) if checks else ()
+    return Scans([*(Problem(line, shown_id(patients[line]), *fault) for line, fault in found), *doubles], facts)
 
 
 def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs: int) -> dict[int, RowCheck]:
@@ -438,5 +450,5 @@ def _copies(
     for line, check in checks.items():
         first = seen.setdefault(check.digest, line)
         if check.digest and first != line and sound[first]["image"].resolve() != sound[line]["image"].resolve():
-            value = f"same voxels as line {first} ({cells.loc[first, 'patient_id']})"
+            value = f"same voxels as line {first} ({shown_id(cells.loc[first, 'patient_id'])})"
             yield line, Fault("image", value, "a scan of its own", "one patient under two ids? correct it")

@@ -20,9 +20,12 @@ from rps_utils.deep.networks import local_weights
 from rps_utils.deep.training import TrainingSettings, Unfinished, one_thread, predict_risk, train_network
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.learning.crossfit import Ensemble, LeftOut, learn_ensemble, learning_patients, read_ensembles
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 from rps_utils.run_folder import ENSEMBLES
+from rps_utils.schema import NETWORK_SCALES, check_content, confined
 from rps_utils.survival.concordance import harrell_c
+
+TRAIN = "train the networks of this run again"
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,17 @@ def _new_task(
         "training_patients": int(learns.sum()),
         "training_events": int(cohort.loc[learns, "event"].sum()),
         "training_ids_sha256": _sha256("\n".join(cohort.loc[learns, "patient_id"]).encode()),
-        "training_data_sha256": _sha256(
-            np.ascontiguousarray(patches[learns]).tobytes(),
-            cohort.loc[learns, ["time_months", "event"]].to_numpy(float).tobytes(),
-        ),
+        "training_data_sha256": learning_data_sha256(patches, cohort, learns),
     }
     if settings.weights:
         card["weights_sha256"] = file_sha256(local_weights(settings.weights))
     return FoldTask(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
+
+
+def learning_data_sha256(patches: np.ndarray, cohort: pd.DataFrame, learns: np.ndarray) -> str:
+    """Return the hash of the patches and outcomes of those patients of a cohort (bool) who are learned from."""
+    outcome = cohort.loc[learns, ["time_months", "event"]].to_numpy(float)
+    return _sha256(np.ascontiguousarray(patches[learns]).tobytes(), outcome.tobytes())
 
 
 def _sha256(*parts: bytes) -> str:
@@ -141,7 +147,7 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: FoldTask) -> 
     """
     with one_thread():
         everyone = _read_only_tensor(patches)
-        network, losses = read_checkpoint(task.path, task.card), None
+        network, losses = _read_or_say(task), None
         if network is None:
             network, losses = _train(everyone, cohort, task)
         raw = pd.Series(
@@ -152,6 +158,15 @@ def train_or_read(patches: np.ndarray, cohort: pd.DataFrame, task: FoldTask) -> 
         write_checkpoint(network, card, task.path)
         _unfinished(task).path.unlink(missing_ok=True)
     return task, raw
+
+
+def _read_or_say(task: FoldTask) -> nn.Module | None:
+    """Read the network of a task; None where there is none, it was trained otherwise, or its file is damaged."""
+    try:
+        return read_checkpoint(task.path, task.card)
+    except ValueError as error:
+        print(f"{error}: trained again")
+        return None
 
 
 def _train(everyone: Tensor, cohort: pd.DataFrame, task: FoldTask) -> tuple[nn.Module, list[float]]:
@@ -191,12 +206,17 @@ def read_fold_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
     FileNotFoundError
         The scales that `fit_fold_networks` has written, or a network, are not there.
     """
+    return {s: ensemble for s, ensemble in read_all_ensembles(models_dir).items() if len(s) == 1}
+
+
+def read_all_ensembles(models_dir: str | Path) -> dict[LeftOut, Ensemble]:
+    """Return the ensembles of every left-out set; see `read_fold_ensembles`."""
     models = Path(models_dir)
     if not (models / ENSEMBLES).is_file():
-        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: run notebook 03 first")
-    stored = read_ensembles(read_json(models / ENSEMBLES)["ensembles"])
-    ensembles: dict[LeftOut, Ensemble] = {s: ensemble for s, ensemble in stored.items() if len(s) == 1}
+        raise FileNotFoundError(f"{models / ENSEMBLES} is missing: {TRAIN}")
+    stored = check_content(read_json(models / ENSEMBLES), NETWORK_SCALES, models / ENSEMBLES)
+    ensembles = read_ensembles(stored["ensembles"])
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
-        if not (models / file).is_file():
-            raise FileNotFoundError(f"{models / file} is missing: run notebook 03 again")
+        if not confined(models, file).is_file():
+            raise FileNotFoundError(f"{models / file} is missing: {TRAIN}")
     return ensembles

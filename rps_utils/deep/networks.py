@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from rps_utils.schema import Rule, listed, number, one_of, whole
 
 
 class RegionNetwork(nn.Module):
@@ -165,6 +167,22 @@ MONAI_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# What may be asked of a network beside its name. A card from somebody else must not reach any other argument: some
+# of MONAI's fetch weights from the network.
+WIDTHS = listed(whole(1, 1024), most=8)
+OPTIONS: dict[str, dict[str, Rule]] = {
+    "region": {
+        "widths": WIDTHS,
+        "mask_channel": whole(-16, 15),
+        "rim_channel": whole(-16, 15),
+        "gradient": one_of(True, False),
+        "margin": one_of(True, False),
+        "dropout": number(0.0, 0.99),
+        "norm": one_of("group", "batch"),
+    },
+    "plain": {"widths": listed(whole(1, 1024), least=1, most=8)},
+}
+
 SMALLEST_PATCH = {"densenet121": 32}  # voxels; below, nothing is left after its last pooling
 VIT_TILE = MONAI_NETWORKS["vit"][1]["patch_size"]
 
@@ -197,7 +215,7 @@ def build_network(
         Local safetensors file to start from. Tensors that fit by name and shape are taken over; nothing is
         ever downloaded.
     **options
-        Passed to the network, for example ``widths=[8]``.
+        Those of `OPTIONS`, for example ``widths=[8]``; MONAI's networks take none.
 
     Returns
     -------
@@ -207,12 +225,14 @@ def build_network(
     Raises
     ------
     ValueError
-        Unknown name, a patch of a size that the network cannot take, or a weights file of which nothing fits.
+        Unknown name or option, a patch of a size that the network cannot take, or a weights file of which nothing
+        fits.
     """
+    check_options(name, options)
     if name in OWN_NETWORKS:
         network: nn.Module = OWN_NETWORKS[name](in_channels, **options)
     elif name in MONAI_NETWORKS:
-        network = _build_monai_network(name, in_channels, size, options)
+        network = _build_monai_network(name, in_channels, size)
     else:
         raise ValueError(f"network = {name!r}; allowed: {', '.join([*OWN_NETWORKS, *MONAI_NETWORKS])}")
     if weights is not None:
@@ -220,7 +240,16 @@ def build_network(
     return network
 
 
-def _build_monai_network(name: str, in_channels: int, size: int, options: dict[str, Any]) -> nn.Module:
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a network does not have, and values that they cannot take."""
+    known = OPTIONS.get(name, {})
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"network_options of {name!r} has {option!r}; allowed: {', '.join(known) or 'none'}")
+        known[option](value, f"network_options.{option} of {name!r}")
+
+
+def _build_monai_network(name: str, in_channels: int, size: int) -> nn.Module:
     smallest = SMALLEST_PATCH.get(name, 1)
     if size < smallest or (name == "vit" and size % VIT_TILE):
         allowed = f"a multiple of {VIT_TILE}" if name == "vit" else f"{smallest} or more"
@@ -232,7 +261,7 @@ def _build_monai_network(name: str, in_channels: int, size: int, options: dict[s
     attribute, fixed = MONAI_NETWORKS[name]
     channels = {"n_input_channels" if name.startswith("resnet") else "in_channels": in_channels}
     sized = {"img_size": (size,) * 3} if name == "vit" else {}
-    network = getattr(nets, attribute)(**channels, **sized, **fixed, **options)
+    network = getattr(nets, attribute)(**channels, **sized, **fixed)
     return FirstOutput(network) if name == "vit" else network
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,16 +20,11 @@ from rps_utils.evaluation.slices import (
     usable_landmarks,
     with_predictions,
 )
-from rps_utils.intervals.resampling import Metric, bootstrap_estimate, resample_counts
-from rps_utils.survival.brier import (
-    brier_score,
-    integrated_brier,
-    integrated_ipa,
-    integrated_null_brier,
-    ipa,
-    null_brier,
-)
+from rps_utils.intervals.resampling import bootstrap_estimate, joint_estimates, resample_counts
+from rps_utils.survival.brier import brier_family, null_brier
 from rps_utils.survival.follow_up import Estimate
+
+INTEGRATED = ("ibs", "ibs_km", "integrated_ipa")
 
 
 def brier_rows(
@@ -49,44 +43,47 @@ def brier_rows(
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
-        for name, metric in (("brier", brier_score), ("ipa", ipa)):
+        estimates = _family(part, landmarks, counts)
+        for name in ("brier", "ipa", "brier_km"):
             for landmark in landmarks:
-                rows.append(metric_row(part, name, landmark, _of_lrfs(metric, part, landmark, counts)))
-        for landmark in landmarks:
-            rows.append(metric_row(part, "brier_km", landmark, _of_curve(part, landmark, counts)))
-        rows += _integrated_rows(part, landmarks, counts)
+                estimate = estimates.get((name, landmark)) or _without(part, name, landmark, counts)
+                rows.append(metric_row(part, name, landmark, estimate))
+        rows += _integrated_rows(part, landmarks, estimates)
     return metric_table(rows)
 
 
+def _family(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict[tuple[str, float], Estimate]:
+    """Return the estimates at the landmarks that are predicted and reached, by name and landmark."""
+    grid = usable_landmarks(part, landmarks)
+    if not grid:
+        return {}
+    keys = [(name, t) for name in ("brier", "ipa", "brier_km") for t in grid]
+    notes = [note_at(part, t, fewest=FEWEST_AT_RISK) for _, t in keys]
+    keys += [(name, grid[-1]) for name in INTEGRATED]
+    notes += ["over " + ", ".join(f"{t:g}" for t in grid)] * len(INTEGRATED)
+    matrix = np.column_stack([part.lrfs(t) for t in grid])
+    found = joint_estimates(brier_family, *part.follow_up, matrix, grid, counts=counts, note=notes)
+    return dict(zip(keys, found, strict=True))
+
+
+def _without(part: Slice, name: str, landmark: float, counts: np.ndarray) -> Estimate:
+    """Return the estimate at a landmark that is not predicted or not reached: at most Kaplan-Meier's own."""
+    why = beyond_note(part, landmark)
+    if name != "brier_km":
+        return undefined(prediction_note(part, landmark) or why)
+    return undefined(why) if why else _of_curve(part, landmark, counts)
+
+
 def _of_curve(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
-    if why := beyond_note(part, landmark):
-        return undefined(why)
     note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     return bootstrap_estimate(null_brier, *part.follow_up, landmark, counts=counts, note=note)
 
 
-def _of_lrfs(metric: Metric, part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
-    if why := prediction_note(part, landmark) or beyond_note(part, landmark):
-        return undefined(why)
-    given = (*part.follow_up, part.lrfs(landmark), landmark)
-    note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
-    return bootstrap_estimate(metric, *given, counts=counts, note=note)
-
-
-def _integrated_rows(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> list[dict]:
+def _integrated_rows(
+    part: Slice, landmarks: Sequence[float], estimates: dict[tuple[str, float], Estimate]
+) -> list[dict]:
     grid = usable_landmarks(part, landmarks)
     if len(grid) < 2:
         why = undefined(f"needs two landmarks that {part.model} predicts and the follow-up reaches{part.why_no_lrfs}")
-        return [metric_row(part, name, max(landmarks), why) for name in ("ibs", "ibs_km", "integrated_ipa")]
-    matrix = np.column_stack([part.lrfs(t) for t in grid])
-    note = "over " + ", ".join(f"{t:g}" for t in grid)
-    plans: dict[str, tuple[Metric, tuple[Any, ...]]] = {
-        "ibs": (integrated_brier, (matrix, grid)),
-        "ibs_km": (integrated_null_brier, (grid,)),
-        "integrated_ipa": (integrated_ipa, (matrix, grid)),
-    }
-    estimates = {
-        name: bootstrap_estimate(metric, *part.follow_up, *given, counts=counts, note=note)
-        for name, (metric, given) in plans.items()
-    }
-    return [metric_row(part, name, grid[-1], estimate) for name, estimate in estimates.items()]
+        return [metric_row(part, name, max(landmarks), why) for name in INTEGRATED]
+    return [metric_row(part, name, grid[-1], estimates[name, grid[-1]]) for name in INTEGRATED]

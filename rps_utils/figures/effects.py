@@ -108,7 +108,7 @@ def selected_features(table: pd.DataFrame, title: str = "Selected features") -> 
     title : str
         Heading.
     """
-    rows = table.reindex(table["coefficient"].abs().sort_values().index)
+    rows = table.reindex(table["coefficient"].abs().sort_values(kind="stable").index)
     figure = new_figure(title, 140 + 24 * max(len(rows), 3))
     colours = np.where(rows["coefficient"] > 0, GROUP_COLOURS["high"], GROUP_COLOURS["low"])
     figure.add_bar(x=rows["coefficient"], y=rows["feature"], orientation="h", marker={"color": colours})
@@ -190,7 +190,7 @@ def draw_nomogram(
     rows = list(table["axis"].unique())
     figure = new_figure(title, 110 + 52 * len(rows))
     for y, name in enumerate(rows):
-        _draw_axis(figure, table[table["axis"] == name].sort_values("points"), y)
+        _draw_axis(figure, table[table["axis"] == name].sort_values("points", kind="stable"), y)
     if patient is not None:
         _mark_patient(figure, patient, rows, full)
     words = [(names or {}).get(name, name) for name in rows]

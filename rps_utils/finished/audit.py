@@ -1,9 +1,14 @@
-"""Did anything judge a patient it had seen? The ledger, the scores and the models of a run say."""
+"""Did anything judge a patient it had seen? What the ledger and the tables of a run say, each held to the others.
+
+Here nothing is computed again from images and models: that is `recompute`, which trusts neither ledger nor tables.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +16,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rps_utils.files import read_csv, read_json
-from rps_utils.learning.crossfit import FittedScores, fitted_scores, object_name
-from rps_utils.learning.fusion import FUSED, FusionPlan, cox_scores
-from rps_utils.learning.ledger import Learned, cutoff_name, lineage, read_ledger
-from rps_utils.scores import MADE_BY, read_scores
+from rps_utils.files import read_csv, reading
+from rps_utils.finished.agreement import disagreements, some_patients
+from rps_utils.finished.origin import parameters_of
+from rps_utils.imaging.patches import open_stored
+from rps_utils.learning.crossfit import FittedScores, learning_patients, object_name
+from rps_utils.learning.fusion import FusionPlan, cox_scores
+from rps_utils.learning.ledger import FROM_OUTSIDE, Learned, cutoff_name, lineage, read_ledger
+from rps_utils.schema import read_run_jsons
+from rps_utils.scores import MADE_BY, READY_MADE, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
 
 JUDGED = ("cross_fitted", "validation")
+LEFT_OUT = re.compile(r".+ (without (?P<folds>\d+(,\d+)?)|from all|in-sample)")
+LARGEST_CROP = 2**31  # bytes, unpacked
 
 
 def can_audit(run: str | Path) -> bool:
@@ -54,7 +65,10 @@ def audit(run: str | Path) -> list[str]:
         *_saw_the_judged(scores, ledger),
         *_in_sample(scores, ledger),
         *_other_cards(run, cohort, ledger),
+        *_saw_nobody(cohort, ledger),
+        *_saw_others(cohort, ledger),
         *_same_images(run, cohort),
+        *disagreements(run, cohort, scores),
     ]
 
 
@@ -65,13 +79,6 @@ def verdict(run: str | Path, findings: Sequence[str]) -> str:
     scores, ledger = read_scores(Path(run) / "scores.csv"), read_ledger(run)
     judged = scores["kind"].isin(JUDGED).sum()
     return f"nothing that is recorded saw a patient it judged ({len(ledger)} fitted objects, {judged} judged rows)"
-
-
-def _some(patients: Iterable[str]) -> str:
-    patients = sorted(patients)
-    return (
-        f"{len(patients)} patient{'s' * (len(patients) > 1)} ({', '.join(patients[:3])}{', ...' * (len(patients) > 3)})"
-    )
 
 
 def _unrecorded(run: Path, scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
@@ -95,18 +102,20 @@ def _misplaced(cohort: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
     split = scores["patient_id"].map(cohort.set_index("patient_id")["split"])
     for (was, now), rows in scores.groupby([split.fillna("absent"), "split"]):
         if was != now:
-            yield f"{_some(set(rows['patient_id']))} are {now} in scores.csv and {was} in cohort.csv: they must agree"
+            who = some_patients(set(rows["patient_id"]))
+            yield f"{who} are {now} in scores.csv and {was} in cohort.csv: they must agree"
 
 
 def _strangers(cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
     training = set(cohort.loc[cohort["split"] == "training", "patient_id"])
     validation = set(cohort.loc[cohort["split"] == "validation", "patient_id"])
     for entry in ledger.values():
+        learner = f"the {entry.kind} '{entry.name}'"
         if validation & set(entry.saw):
-            yield f"the {entry.kind} '{entry.name}' saw {_some(validation & set(entry.saw))} of the validation split"
+            yield f"{learner} saw {some_patients(validation & set(entry.saw))} of the validation split"
         unknown = set(entry.saw) - training - validation
         if unknown:
-            yield f"the {entry.kind} '{entry.name}' saw {_some(unknown)} who are not in cohort.csv: fit it again"
+            yield f"{learner} saw {some_patients(unknown)} who are not in cohort.csv: fit it again"
 
 
 def _judged(scores: pd.DataFrame) -> Iterator[tuple[str, str, str, set[str]]]:
@@ -131,7 +140,8 @@ def _saw_the_judged(scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iter
                 ways.setdefault((model, kind, source), way)
     for (model, kind, source), seen in found.items():
         by = " <- ".join(f"'{name}'" for name in ways[model, kind, source])
-        yield f"{model}, {kind}: {_some(seen)} were judged by {by}, a {ledger[source].kind} that had seen them"
+        who = some_patients(seen)
+        yield f"{model}, {kind}: {who} were judged by {by}, a {ledger[source].kind} that had seen them"
 
 
 def _in_sample(scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
@@ -141,15 +151,14 @@ def _in_sample(scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[
         for source, scored in ledger[name].made_from.items():
             seen = {i for way in lineage(source, ledger) if way in ledger for i in ledger[way].saw} & set(scored)
             if seen:
-                learner = f"the {ledger[name].kind} '{name}'"
-                yield f"{learner} learned from in-sample scores: '{source}' had seen {_some(seen)} whom it scored"
+                learner, who = f"the {ledger[name].kind} '{name}'", some_patients(seen)
+                yield f"{learner} learned from in-sample scores: '{source}' had seen {who} whom it scored"
                 break  # one source is enough to condemn it
 
 
 def _other_cards(run: Path, cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
     """Compare with the cards that the training of networks writes beside the weights."""
-    for path in sorted(run.glob("models/*.json")):
-        card = read_json(path)
+    for path, card in read_run_jsons(run, "models/DL_*_*.json"):
         if not {"left_out_folds", "training_ids_sha256"} <= card.keys():
             continue
         name = object_name(path.stem.split("_")[0], tuple(card["left_out_folds"]))
@@ -157,6 +166,33 @@ def _other_cards(run: Path, cohort: pd.DataFrame, ledger: Mapping[str, Learned])
         listed = "\n".join(i for i in cohort["patient_id"] if i in saw)
         if name in ledger and hashlib.sha256(listed.encode()).hexdigest() != card["training_ids_sha256"]:
             yield f"{path.name} was trained on other patients than the ledger says of '{name}': train it again"
+
+
+def _saw_nobody(cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
+    """Yield what claims to have learned from nobody; a ready-made score may, if the cohort has its column."""
+    columns = [c.removeprefix(READY_MADE) for c in cohort if c.startswith(READY_MADE)]
+    allowed = {ready_made_name(model) for model in columns}
+    for entry in ledger.values():
+        if not entry.saw and not (entry.kind == FROM_OUTSIDE and entry.name in allowed):
+            yield (
+                f"the {entry.kind} '{entry.name}' saw nobody, says the ledger: only a ready-made score of the manifest "
+                "may; record whom it was fitted on"
+            )
+
+
+def _saw_others(cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
+    """Yield the objects that did not see the folds that their names speak of, all of them and no other."""
+    for entry in ledger.values():
+        named = LEFT_OUT.fullmatch(entry.name)
+        if named is None or not entry.saw:
+            continue
+        folds = tuple(int(k) for k in (named["folds"] or "").split(",") if k)
+        due, saw = set(learning_patients(cohort, folds)), set(entry.saw)
+        if saw != due:
+            yield (
+                f"the {entry.kind} '{entry.name}' saw {len(saw)} patients, says the ledger; its name means "
+                f"{some_patients(due)}: {len(saw ^ due)} differ"
+            )
 
 
 def _same_images(run: Path, cohort: pd.DataFrame) -> Iterator[str]:
@@ -175,13 +211,25 @@ def _crop_prints(run: Path, patients: Iterable[str]) -> Iterator[tuple[str, str]
     for patient in patients:
         path = run / "crops" / f"{patient}_ct.nii.gz"
         if path.is_file():
-            with gzip.open(path) as stream:  # its own bytes carry a date
-                yield patient, hashlib.sha256(stream.read()).hexdigest()
+            yield patient, _unpacked_sha256(path)
+
+
+def _unpacked_sha256(path: Path) -> str:
+    """Hash what a packed file holds, piece by piece: its own bytes carry a date, and it may unpack to anything."""
+    found, size = hashlib.sha256(), 0
+    with reading(path, "a packed image", (OSError, zlib.error)), gzip.open(path) as stream:
+        while piece := stream.read(2**20):
+            found.update(piece)
+            size += len(piece)
+            if size > LARGEST_CROP:
+                raise OSError(f"it unpacks to more than {LARGEST_CROP // 2**30} GiB")
+    return found.hexdigest()
 
 
 def _patch_prints(run: Path) -> Iterator[tuple[str, str]]:
-    if (run / "patches.npz").is_file():
-        with np.load(run / "patches.npz", allow_pickle=False) as stored:
+    path = run / "patches.npz"
+    if path.is_file():
+        with open_stored(path) as stored:
             patients, patches = stored["patient_id"], stored["patches"]
         for patient, patch in zip(patients, patches, strict=True):
             yield str(patient), hashlib.sha256(np.ascontiguousarray(patch).tobytes()).hexdigest()
@@ -201,7 +249,7 @@ def moved_by_own_outcomes(
     """Refit a model with the outcomes of those judged exchanged, and report every group whose scores move.
 
     This proves by experiment what the ledger states: nothing below it is trusted, neither names nor ids. It also
-    shows that the stored scores are those that the code makes.
+    shows that the stored scores, risk and LRFS, are those that the code makes.
 
     Parameters
     ----------
@@ -210,33 +258,30 @@ def moved_by_own_outcomes(
     stored : DataFrame
         Score rows of the model.
     tolerance : float
-        Largest difference of a log hazard that is taken for rounding.
+        Largest difference of a log hazard or of a probability that is taken for rounding.
     """
-    judged = stored[stored["kind"] != "apparent"].set_index("patient_id")["risk"]
+    landmarks = lrfs_landmarks(stored)
+    columns = ["risk", *map(lrfs_column, landmarks)]
+    judged = stored[stored["kind"] != "apparent"].set_index("patient_id")[columns]
     groups = cohort["fold"].map("fold {:g}".format).where(cohort["split"] == "training", "validation")
     for group in sorted(groups.unique()):
-        rows, _ = cox_scores(swap_outcomes(cohort, groups == group), plan, image, [])
-        again = rows[rows["kind"] != "apparent"].set_index("patient_id")["risk"]
+        rows, _ = cox_scores(swap_outcomes(cohort, groups == group), plan, image, landmarks)
+        again = rows[rows["kind"] != "apparent"].set_index("patient_id")[columns]
         own = pd.Index(cohort.loc[groups == group, "patient_id"])
-        change = (again[own] - judged.reindex(own)).abs().max(skipna=False)
+        new, old = again.loc[own], judged.reindex(own)
+        change = (new - old).abs().mask(new.isna() & old.isna(), 0).to_numpy().max()  # NaN where one of them is empty
         if not change <= tolerance:
             yield f"{plan.model}, {group}: scores move by {change:.2g} when the outcomes of those judged are exchanged"
 
 
+COX_MODELS = {"Clinical": "clinical_cox", "DLCM": "DLCM", "RSCM": "RSCM"}  # model to its file in RUN/models
+
+
 def refit_plans(run: str | Path) -> list[FusionPlan]:
     """Return the plans of the Cox models that a run has fitted; none where it tells no parameters."""
-    path = Path(run) / "parameters.json"
-    chosen = read_json(path)["parameters"].get("06_fusion") if path.is_file() else None
-    return [FusionPlan(model, chosen["clinical_columns"], chosen["ridge"]) for model in FUSED] if chosen else []
-
-
-def blind_refits(run: str | Path, plans: Sequence[FusionPlan]) -> list[str]:
-    """Apply `moved_by_own_outcomes` to the Cox models of a run folder and return its findings."""
-    run = Path(run)
-    cohort, scores = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv")
-    findings: list[str] = []
-    for plan in plans:
-        tables = [run / "scores" / f"{FUSED[plan.model]}{end}.csv" for end in ("", "_nested")]
-        image = fitted_scores(*(read_csv(path) for path in tables)) if FUSED[plan.model] else None
-        findings += moved_by_own_outcomes(cohort, plan, image, scores[scores["model"] == plan.model])
-    return findings
+    chosen = {model: parameters_of(run, f"models/{file}.json") for model, file in COX_MODELS.items()}
+    return [
+        FusionPlan(model, own["clinical_columns"], own["ridge"])
+        for model, own in chosen.items()
+        if {"clinical_columns", "ridge"} <= own.keys()
+    ]

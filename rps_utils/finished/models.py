@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rps_utils.cohort.duplicates import patch_views
 from rps_utils.deep.checkpoints import read_card
 from rps_utils.deep.folds import read_fold_ensembles
-from rps_utils.files import read_csv, read_json
+from rps_utils.files import read_csv
+from rps_utils.finished.origin import RECORD, refuse_altered, writer_of
 from rps_utils.imaging import likeness
 from rps_utils.imaging.features import ExtractionSettings
 from rps_utils.imaging.patches import PatchSettings, read_patches
@@ -21,6 +23,7 @@ from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
 from rps_utils.learning.fusion import FittedFusion, FusionPlan, score_directions
 from rps_utils.learning.radiomics import RadiomicModel
+from rps_utils.schema import read_run_json
 from rps_utils.scores import lrfs_landmarks
 
 # Model to the file of its Cox model and of its clinical design, in RUN/models.
@@ -31,24 +34,14 @@ COX_FILES = {
     "DLCM": ("DLCM.json", "fusion_design.json"),
     "RSCM": ("RSCM.json", "fusion_design.json"),
 }
-NEEDED = {
-    "cohort.csv": "01",
-    "patches.npz": "01",
-    "tables/images.csv": "01",
-    "models/DL_ensembles.json": "03",
-    "models/dl_cox.json": "03",
-    "models/rad_all.json": "04",
-    "models/rad_scale.json": "04",
-    "models/rad_extraction.json": "04",
-    "models/rad_cox.json": "04",
-    "models/clinical_cox.json": "05",
-    "models/clinical_design.json": "05",
-    "models/DLCM.json": "06",
-    "models/RSCM.json": "06",
-    "models/fusion_design.json": "06",
-    "scores.csv": "06",
-    "tables/risk_groups_cutoffs.csv": "11",
-}
+FILES_NEEDED = (
+    *("cohort.csv", "patches.npz", "tables/images.csv", "scores.csv", "tables/risk_groups_cutoffs.csv"),
+    *(f"models/{name}.json" for name in ("rad_all", "rad_scale", "rad_extraction")),
+    *dict.fromkeys(f"models/{file}" for files in COX_FILES.values() for file in files if file),
+    "models/DL_ensembles.json",
+    "run.json",
+)
+OPTIONAL = ("models/bounds.json", "models/likeness.json")
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,10 @@ class FrozenRun:
     cutoffs : dict of str to float
         Model to the cut-off for new patients.
     bounds : dict
-        ``level``, and ``residual`` by model; empty without notebook 16.
-    likeness : unlike.Reference or None
+        ``level``, and ``residual`` by model; empty where none were learned.
+    likeness : likeness.Reference or None
+    training_views : DataFrame or None
+        `duplicates.patch_views` of the training patients, flat, by ``patient_id``.
     """
 
     folder: Path
@@ -90,43 +85,46 @@ class FrozenRun:
     cutoffs: dict[str, float]
     bounds: dict[str, Any]
     likeness: likeness.Reference | None
+    training_views: pd.DataFrame | None = None
 
 
 def load_run(folder: str | Path) -> FrozenRun:
-    """Read everything that is needed to apply a run.
+    """Read everything that is needed to apply a run, from a folder that need not be one's own.
 
     Raises
     ------
     FileNotFoundError
-        Files are missing; the message names each, and the notebook that writes it.
+        Files are missing; the message names each, and the step that writes it.
     ValueError
-        Files do not belong together.
+        A file is not what the run wrote, holds what no run writes, or does not belong to the others.
     """
     run = Path(folder)
-    absent = [f"{name} (notebook {number})" for name, number in NEEDED.items() if not (run / name).is_file()]
+    absent = [name for name in FILES_NEEDED if not (run / name).is_file()]
     if absent:
         raise FileNotFoundError(
-            f"{run} is no finished run; missing: {', '.join(absent)}; finish it with `rps run --out {run}`"
+            f"{run} is no finished run; missing: {', '.join(map(_with_writer, absent))}; finish it with "
+            f"`rps run --out {run}`"
         )
+    refuse_altered(run, files_read(run))
     training = read_csv(run / "cohort.csv").query("split == 'training'")
     patches, settings = read_patches(run / "patches.npz", training["patient_id"])
     images = read_csv(run / "tables" / "images.csv").iloc[0]
-    stored = {name: read_json(run / "models" / name) for name in ("rad_all.json", "rad_extraction.json")}
-    known = _optional(run, "likeness.json")
+    known = _optional(run, "models/likeness.json")
     frozen = FrozenRun(
         folder=run,
         patch_settings=settings,
         training_patches=set(map(digest, patches)),
         crop_spacing=float(images["crop_spacing_mm"]),
         margin_mm=float(images["margin_mm"]),
-        extraction=ExtractionSettings(**stored["rad_extraction.json"]),
-        radiomics=RadiomicModel(**stored["rad_all.json"]),
-        radiomics_scale=Scale(**read_json(run / "models" / "rad_scale.json")),
+        extraction=ExtractionSettings(**read_run_json(run, "models/rad_extraction.json")),
+        radiomics=RadiomicModel(**read_run_json(run, "models/rad_all.json")),
+        radiomics_scale=Scale(**read_run_json(run, "models/rad_scale.json")),
         fusions={model: _fusion(run, model) for model in COX_FILES},
         landmarks=lrfs_landmarks(read_csv(run / "scores.csv")),
         cutoffs=_cutoffs(run),
-        bounds=_optional(run, "bounds.json") or {},
+        bounds=_optional(run, "models/bounds.json") or {},
         likeness=likeness.Reference(**known) if known else None,
+        training_views=pd.DataFrame(patch_views(patches, settings).reshape(len(patches), -1), training["patient_id"]),
     )
     read_networks(run, settings)
     _check_features(frozen)
@@ -138,9 +136,21 @@ def digest(patch: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(patch).tobytes()).hexdigest()
 
 
+def files_read(run: str | Path) -> list[str]:
+    """Return the files of a run that are read to apply it, networks included, by their places in the folder."""
+    ensembles = read_fold_ensembles(Path(run) / "models").values()
+    networks = [f"models/{file}" for ensemble in ensembles for file in ensemble.networks]
+    given = [name for name in OPTIONAL if (Path(run) / name).is_file()]
+    return [*(name for name in FILES_NEEDED if name != RECORD), *given, *networks]
+
+
+def _with_writer(name: str) -> str:
+    writer = writer_of(name)
+    return f"{name} ({writer.name})" if writer else name
+
+
 def _optional(run: Path, name: str) -> dict | None:
-    path = run / "models" / name
-    return read_json(path) if path.is_file() else None
+    return read_run_json(run, name) if (run / name).is_file() else None
 
 
 def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ensemble]:
@@ -154,25 +164,26 @@ def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ens
     models = Path(run) / "models"
     ensembles = read_fold_ensembles(models)
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
-        if read_card(models / file)["preprocessing"] != _plain(settings):
-            raise ValueError(f"{models / file} was trained on patches cut otherwise: run notebooks 01 and 03 again")
+        if read_card(models / file)["preprocessing"] != plain_settings(settings):
+            raise ValueError(f"{models / file} was trained on patches cut otherwise: run the chain again")
     return ensembles
 
 
-def _plain(settings: PatchSettings) -> dict[str, Any]:
+def plain_settings(settings: PatchSettings) -> dict[str, Any]:
+    """Return patch settings as the card of a network has them."""
     return json.loads(json.dumps(asdict(settings)))
 
 
 def _fusion(run: Path, model: str) -> FittedFusion:
     cox_file, design_file = COX_FILES[model]
-    design = Design(**read_json(run / "models" / design_file)) if design_file else Design({}, {}, {})
+    design = Design(**read_run_json(run, f"models/{design_file}")) if design_file else Design({}, {}, {})
     columns = [*design.medians, *design.levels]
-    fitted = CoxModel(**read_json(run / "models" / cox_file))
+    fitted = CoxModel(**read_run_json(run, f"models/{cox_file}"))
     own = [] if model == "Clinical" else [IMAGE_SCORE]
     terms = {*own, *design.medians, *(f"{c}: {level}" for c, levels in design.levels.items() for level in levels[1:])}
     if set(fitted.terms) != terms:
         other = sorted(set(fitted.terms) ^ terms)
-        raise ValueError(f"{run}/models: {cox_file} and {design_file} differ in {other}: run notebooks 05 and 06 again")
+        raise ValueError(f"{run}/models: {cox_file} and {design_file} differ in {other}: run the chain again")
     return FittedFusion(FusionPlan(model, columns), object_name(cox_name(model), ()), design, fitted)
 
 
@@ -195,5 +206,5 @@ def _check_features(frozen: FrozenRun) -> None:
     if other:
         raise ValueError(
             f"{frozen.folder}/models: rad_all.json asks for {other[0]}, rad_extraction.json computes "
-            f"{', '.join(frozen.extraction.image_types)}: run notebook 04 again"
+            f"{', '.join(frozen.extraction.image_types)}: run the chain again"
         )

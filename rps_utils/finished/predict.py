@@ -8,7 +8,7 @@ notebook 16 has run, the conformal bounds and what training patients look like. 
 The new manifest passes the same door as that of a run, with these differences: there may be few patients, a
 clinical column may be empty, and ``time_months`` and ``event`` may both be absent. Then the table has no outcome, and
 cannot be evaluated. A column ``split`` is not asked: whoever comes here is new. That is held to the images, not to the
-names: an image from which the run learned is refused.
+names: an image from which the run learned is refused, altered, mirrored or shifted too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rps_utils.cohort.contract import OUTCOME, READY_MADE, ManifestError, Problem, format_problems, is_missing
+from rps_utils.cohort.contract import (
+    DISTINCT,
+    OUTCOME,
+    READY_MADE,
+    ManifestError,
+    Problem,
+    format_problems,
+    is_missing,
+)
+from rps_utils.cohort.duplicates import CUBES, near_equal_pairs, patch_views, told_apart
 from rps_utils.cohort.manifest import check_manifest, read_cells
 from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.training import one_thread, predict_risk
-from rps_utils.files import NUMBER, write_csv
+from rps_utils.files import write_csv
 from rps_utils.finished.models import FrozenRun, digest, load_run, read_networks
 from rps_utils.imaging import likeness
 from rps_utils.imaging.crops import prepare_cohort
@@ -37,6 +46,7 @@ from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, by_cause, ready_made_scores
+from rps_utils.texts.cells import NUMBER
 
 
 def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:
@@ -141,8 +151,19 @@ def network_scores(
         return {s: e.score({file: raw(file) for file in e.networks}) for s, e in ensembles.items()}
 
 
-def refuse_training_patients(frozen: FrozenRun, patches: np.ndarray, patients: pd.Index) -> None:
-    """Raise where the image of a new patient is one that the run learned from, under whatever name."""
+def refuse_training_patients(
+    frozen: FrozenRun, patches: np.ndarray, patients: pd.Index, distinct: pd.Series | None = None
+) -> None:
+    """Raise where the image of a new patient is one that the run learned from, under whatever name.
+
+    Parameters
+    ----------
+    frozen : FrozenRun
+    patches : numpy.ndarray, (n, channels, size, size, size)
+    patients : Index
+    distinct : Series, optional
+        By patient, ids of training patients who look like the patient and are somebody else.
+    """
     known = [
         patient for patient, patch in zip(patients, patches, strict=True) if digest(patch) in frozen.training_patches
     ]
@@ -150,6 +171,24 @@ def refuse_training_patients(frozen: FrozenRun, patches: np.ndarray, patients: p
         raise ValueError(
             f"{len(known)} patients have images that {frozen.folder} was trained on ({', '.join(known[:5])}): the run "
             "knows their outcome, so their score would prove nothing; leave them out"
+        )
+    if frozen.training_views is not None:
+        told = pd.Series(dtype=str) if distinct is None else distinct
+        _refuse_look_alikes(frozen, frozen.training_views, patches, patients, told)
+
+
+def _refuse_look_alikes(
+    frozen: FrozenRun, learned: pd.DataFrame, patches: np.ndarray, patients: pd.Index, distinct: pd.Series
+) -> None:
+    """Raise where a new image is nearly one that the run learned from: altered, mirrored, shifted or noisy."""
+    views = learned.to_numpy().reshape(len(learned), *(CUBES,) * 3)
+    pairs = near_equal_pairs(patch_views(patches, frozen.patch_settings), views)
+    named = [(patients[pair.first], learned.index[pair.second]) for pair in pairs]
+    same = [f"{new} and {old}" for new, old in named if not told_apart(distinct, new, old)]
+    if same:
+        raise ValueError(
+            f"{len(same)} patients have nearly the image of one that {frozen.folder} was trained on "
+            f"({'; '.join(same[:5])}): leave them out; if they are two patients, name the second in a column {DISTINCT}"
         )
 
 
@@ -240,7 +279,8 @@ def predict(
     placed = files.assign(image=[root / f for f in files["image"]], mask=[root / f for f in files["mask"]])
     make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs)
     patches, settings = read_patches(work / "patches.npz", patients)
-    refuse_training_patients(frozen, patches, patients)
+    cells, _ = read_cells(manifest, learn=False)
+    refuse_training_patients(frozen, patches, patients, cells.set_index("patient_id").get(DISTINCT))
     facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs)
     features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs)
     networks = network_scores(run, patches, settings, patients)

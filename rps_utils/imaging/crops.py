@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
+from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.formats.bounds import MOST_CROP_VOXELS
 from rps_utils.imaging.volumes import (
     Volume,
@@ -25,7 +30,7 @@ from rps_utils.imaging.volumes import (
     volume_ml,
     write_volume,
 )
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 
 
 def crop_paths(crops: str | Path, patient_id: str) -> tuple[Path, Path]:
@@ -134,7 +139,7 @@ def prepare_cohort(
     margin_mm: float,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Store the crops of all patients.
+    """Store the crops of all patients; whoever an earlier call had come to before it was stopped is kept.
 
     Parameters
     ----------
@@ -154,7 +159,32 @@ def prepare_cohort(
     """
     root = Path(root)
     jobs = (
-        delayed(prepare_patient)(row.patient_id, root / row.image, root / row.mask, crops, spacing, margin_mm)
+        delayed(_prepare_once)(row.patient_id, root / row.image, root / row.mask, crops, spacing, margin_mm)
         for row in manifest.itertuples()
     )
     return pd.DataFrame(in_parallel(jobs, n_jobs, "patients prepared"))
+
+
+PARTS = ".parts"
+
+
+def _prepare_once(
+    patient_id: str, image: Path, mask: Path, crops: str | Path, spacing: float, margin_mm: float
+) -> dict[str, Any]:
+    part = Path(crops) / PARTS / f"{made_from([image, mask], patient_id, spacing, margin_mm)}.json"
+    paths = crop_paths(crops, patient_id)
+    if part.is_file() and all(path.is_file() for path in paths):
+        kept = read_json(part)
+        if kept["crops"] == [file_sha256(path) for path in paths]:
+            return dict(kept["facts"])
+    facts = prepare_patient(patient_id, image, mask, crops, spacing, margin_mm)
+    # As pairs: the order of the facts is that of the table's columns.
+    write_json({"facts": list(facts.items()), "crops": [file_sha256(path) for path in paths]}, part)
+    return facts
+
+
+def made_from(files: Sequence[str | Path], *settings: object) -> str:
+    """Return a word for what a result is made from: files by place, size and time, settings, the code of this room."""
+    states = [(str(path), Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in files]
+    code = [file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(json.dumps([states, settings, code], default=asdict).encode()).hexdigest()[:32]

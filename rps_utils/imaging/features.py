@@ -17,7 +17,9 @@ from joblib import delayed
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.crops import crop_paths, load_crop
 from rps_utils.imaging.volumes import Volume, to_itk
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
+from rps_utils.schema import FEATURE_STORE, check_content
+from rps_utils.sources import text_sha256
 
 IMAGE_TYPES = ("original", "log", "wavelet")
 ENGINES = ("fast", "plain")
@@ -153,7 +155,7 @@ def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSetti
     patient_id : str
     settings : ExtractionSettings
     store : str or Path
-        Folder that keeps one small JSON file a patient.
+        Folder that keeps one small JSON file a patient, with its own hash: one that is damaged is written anew.
 
     Returns
     -------
@@ -163,13 +165,27 @@ def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSetti
     ct, mask = crop_paths(crops, patient_id)
     made_from = {"settings": _plain_settings(settings), "ct": file_sha256(ct), "mask": file_sha256(mask)}
     kept = Path(store) / f"{patient_id}.json"
-    if kept.is_file():
+    if kept.is_file() and not damage(kept):
         content = read_json(kept)
         if content["made_from"] == made_from:
             return content["features"]
     features = extract(*load_crop(crops, patient_id), settings)
-    write_json({"made_from": made_from, "features": features}, kept)
+    content = {"made_from": made_from, "features": features}
+    write_json({**content, "sha256": text_sha256(content)}, kept)
     return features
+
+
+def damage(kept: Path) -> str:
+    """Say why a file of stored features cannot be used: cut short, altered, of another form; or return an empty text.
+
+    The file holds the hash of its own content, so a number that lost its last digits is no other number.
+    """
+    try:
+        content = check_content(read_json(kept), FEATURE_STORE, kept)
+    except ValueError as error:
+        return str(error)
+    stored = content.pop("sha256", None)
+    return "" if stored == text_sha256(content) else f"{kept}: altered since it was written"
 
 
 def _plain_settings(settings: ExtractionSettings) -> dict[str, Any]:
@@ -203,6 +219,9 @@ def extract_cohort(
     ExtractionError
         After all others are done: one line for each patient that failed, with the reason.
     """
+    for kept in (Path(store) / f"{patient}.json" for patient in patient_ids):
+        if kept.is_file() and (why := damage(kept)):
+            print(f"{why}: the features are extracted again", flush=True)
     jobs = (delayed(_extract_or_reason)(crops, patient, settings, store) for patient in patient_ids)
     results: dict[str, dict | str] = dict(in_parallel(jobs, n_jobs, "patients have their features", ordered=False))
     failed = [f"{patient}: {results[patient]}" for patient in patient_ids if isinstance(results[patient], str)]

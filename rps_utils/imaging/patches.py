@@ -18,6 +18,7 @@ Channels
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,10 +29,12 @@ import pandas as pd
 from joblib import delayed
 from scipy import ndimage
 
-from rps_utils.files import whole_file
+from rps_utils.files import parse_json, reading, whole_file
+from rps_utils.imaging.crops import PARTS, made_from
 from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
+from rps_utils.schema import PATCH, check_content
 
 EMPTY_HU = -1000.0
 OUTSIDE_BODY_HU = -500.0
@@ -305,13 +308,22 @@ def make_patches(
         Processes; a patient takes about 0.1 s once the files are read.
     """
     settings = settings or PatchSettings()
-    jobs = (delayed(_read_and_cut)(row.image, row.mask, settings) for row in images.itertuples())
+    parts = Path(path).with_name(f"{PARTS}-{Path(path).stem}")  # what is left of a call that was stopped
+    jobs = (delayed(_cut_once)(row.image, row.mask, settings, parts) for row in images.itertuples())
     patches = list(in_parallel(jobs, n_jobs, "patches cut"))
-    return write_patches(images["patient_id"], np.stack(patches), settings, path)
+    written = write_patches(images["patient_id"], np.stack(patches), settings, path)
+    shutil.rmtree(parts, ignore_errors=True)
+    return written
 
 
-def _read_and_cut(image: str | Path, mask: str | Path, settings: PatchSettings) -> np.ndarray:
-    return make_patch(*load_pair(image, mask), settings)
+def _cut_once(image: str | Path, mask: str | Path, settings: PatchSettings, parts: Path) -> np.ndarray:
+    part = parts / f"{made_from([image, mask], settings)}.npy"
+    if part.is_file():
+        return np.load(part, allow_pickle=False)
+    patch = make_patch(*load_pair(image, mask), settings)
+    with whole_file(part) as partial:
+        np.save(partial, patch)
+    return patch
 
 
 def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: PatchSettings, path: str | Path) -> Path:
@@ -320,6 +332,12 @@ def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: Pat
     with whole_file(path) as partial:
         np.savez(partial, patient_id=ids, patches=patches, settings=card)
     return Path(path)
+
+
+def open_stored(path: str | Path) -> Any:
+    """Open an archive of arrays that was written without compression, so that none is larger than its file."""
+    check_archive(path, 2 * Path(path).stat().st_size)
+    return np.load(path, allow_pickle=False)
 
 
 def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarray, PatchSettings]:
@@ -332,14 +350,13 @@ def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarr
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
-    check_archive(path, 2 * Path(path).stat().st_size)  # it is written without compression
-    with np.load(path, allow_pickle=False) as stored:
+    with reading(path, "patches", (ValueError, KeyError, OSError)), open_stored(path) as stored:
         row = pd.Series(np.arange(len(stored["patient_id"])), index=stored["patient_id"])
         missing = [i for i in patient_ids if i not in row.index]
         if missing or row.index.has_duplicates:
             faults = f"no patch of {missing[:5]}" if missing else "a patient has two patches"
-            raise ValueError(f"{path}: {faults}; make the patches again from the cohort's manifest")
-        card: dict[str, Any] = json.loads(str(stored["settings"]))
+            raise ValueError(f"{faults}; make the patches again from the cohort's manifest")
+        card: dict[str, Any] = check_content(parse_json(str(stored["settings"])), PATCH, "settings")
         patches = stored["patches"][row[list(patient_ids)].to_numpy()]
     card |= {name: tuple(value) for name, value in card.items() if isinstance(value, list)}
     return patches, PatchSettings(**card)

@@ -6,17 +6,19 @@ head. Positions are in mm in the scanner's frame, given by the 4 x 4 affine of t
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from rps_utils.files import whole_file
+from rps_utils.files import reading, whole_file
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.formats.images import check_voxels, open_image
 
@@ -92,13 +94,16 @@ def load_volume(path: str | Path, most_voxels: int = MOST_VOXELS) -> Volume:
     ValueError
         The file is no such image, or too large; the message names it.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist")
     try:
-        image = open_image(path)
-        check_voxels(image, path, most_voxels)
+        with reading(path, "an image", (OSError, zlib.error, ImageFileError)):
+            image = open_image(path)
+            check_voxels(image, path, most_voxels)
+            image = nib.as_closest_canonical(image)
+            return Volume(np.asarray(image.dataobj), image.affine)
     except Unfit as error:
         raise ValueError(f"{path}: {error}") from error
-    image = nib.as_closest_canonical(image)
-    return Volume(np.asarray(image.dataobj), image.affine)
 
 
 def place_on_grid(mask: Volume, grid: Grid) -> Volume:

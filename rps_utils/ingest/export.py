@@ -14,26 +14,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 from joblib import Parallel, delayed
 
-from rps_utils.cohort.contract import DATA_KIND, PATIENT_ID, Fault
+from rps_utils.cohort.contract import DATA_KIND, PATIENT_ID, Fault, shown_id
 from rps_utils.cohort.manifest import check_cells
-from rps_utils.files import write_csv
+from rps_utils.files import remove_partial
 from rps_utils.imaging.formats.images import split_segment
-from rps_utils.ingest.clinical_table import (
-    DICOM_ID,
-    IMAGE_FILE,
-    MASK_FILE,
-    REAL_ID,
-    read_clinical,
-    read_mapping,
-    safe_cell,
-)
+from rps_utils.ingest.clinical_table import DICOM_ID, IMAGE_FILE, MASK_FILE, read_clinical, read_mapping
 from rps_utils.ingest.patient import NO_HEADER, ingest_patient
-from rps_utils.ingest.persons import _personal_words, _refuse_personal
+from rps_utils.ingest.persons import Outlet, personal_words, quiet_libraries, without_content
 from rps_utils.ingest.quarantine import put_plotly
 from rps_utils.ingest.readers.pairs import Pair, match_files, shown_name
 from rps_utils.ingest.segmentations import read_documents, references
-from rps_utils.ingest.series import Discovery, Refused, Series, find_series, without_value_warnings
+from rps_utils.ingest.series import Discovery, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
+from rps_utils.texts.persons import HIDDEN, shown
 
 NOT_LISTED = "not in the table"
 NOT_WRITTEN = (DICOM_ID, IMAGE_FILE, MASK_FILE)
@@ -108,28 +101,47 @@ def ingest(
         Source, table or mapping cannot be read, or a table to be written holds what identifies a patient.
     """
     source, out = Path(source), Path(out)
+    remove_partial(out)
+    with quiet_libraries(), without_content(out):
+        return _ingest(source, Path(clinical), out, mapping, n_jobs, without_quarantined, identified, progress)
+
+
+def _ingest(
+    source: Path,
+    clinical: Path,
+    out: Path,
+    mapping: str | Path | None,
+    n_jobs: int,
+    without_quarantined: bool,
+    identified: bool,
+    progress: Callable[[str], Any],
+) -> Outcome:
     rules = read_mapping(mapping)
     cells, problems = read_clinical(clinical, rules)
     cells[DATA_KIND] = rules.data_kind or cells.get(DATA_KIND, "private")
     found = find_series(source, n_jobs)
+    outlet = Outlet(personal_words(cells["patient_id"], (h for series in found.series for h in series.headers)))
+    # Before anything is converted, written or said.
+    outlet.refuse(cells.drop(columns=[c for c in NOT_WRITTEN if c in cells]), "data_manifest.csv")
     refused = _table_faults(cells, problems)
-    tasks = _tasks(cells, set(refused), found, Task("", [], [], "", "", source, out, rules, identified))
-    records = _convert_all(tasks, n_jobs, progress)
+    blank = Task("", [], [], "", "", source, out, rules, identified, personal=outlet.personal)
+    tasks = _tasks(cells, set(refused), found, blank)
+    records = _convert_all(tasks, n_jobs, outlet, progress)
     rows = [*_quarantine_rows(cells, refused, records), *_unlisted_rows(cells, found)]
     sound = {r["patient_id"]: r for r in records if r["patient_id"] not in {row["patient_id"] for row in rows}}
     quarantine = pd.DataFrame(rows, columns=QUARANTINE_COLUMNS)
     tables = {"ingest.csv": _facts_table(sound), "data_manifest.csv": _manifest_table(cells, sound)}
-    manifest = _write(out, tables, quarantine, _personal_words(cells, found), without_quarantined)
+    manifest = _write(out, tables, quarantine, outlet, without_quarantined)
     return Outcome(manifest, quarantine, _notes(found, cells, list(sound.values()), tables["data_manifest.csv"]))
 
 
-def _convert_all(tasks: Sequence[Task], n_jobs: int, progress: Callable[[str], Any]) -> list[dict]:
+def _convert_all(tasks: Sequence[Task], n_jobs: int, outlet: Outlet, progress: Callable[[str], Any]) -> list[dict]:
     records = []
     for record in Parallel(n_jobs=n_jobs, return_as="generator")(delayed(ingest_patient)(task) for task in tasks):
         records.append(record)
         faults = record["faults"]
         state = f"quarantine: {faults[0][0]}: {faults[0][1]}" if faults else record["state"]
-        progress(f"{len(records)} of {len(tasks)}  {record['patient_id']}  {state}")
+        outlet.say(f"{len(records)} of {len(tasks)}  {record['patient_id']}  {state}", progress)
     return records
 
 
@@ -141,12 +153,13 @@ def _table_faults(cells: pd.DataFrame, problems: Sequence) -> dict[int, list[Fau
     also = [p for p in check_cells(manifest) if (p.row, p.column) not in named]
     for problem in [*problems, *also]:
         if problem.row is not None:
-            hide = problem.column == "patient_id" and not PATIENT_ID.fullmatch(problem.patient_id)
-            value = "(not shown)" if hide and problem.patient_id else problem.value
+            value = problem.value if problem.value.endswith(HIDDEN) else shown(problem.value)
             fault = Fault(f"table, {problem.column}", value, problem.allowed, problem.remedy)
             refused.setdefault(problem.row, []).append(fault)
         elif problem.column not in ("event", "split"):  # too few of them: a note, no fault of the files
-            raise ValueError(f"column {problem.column}: {problem.value} (allowed: {problem.allowed}): {problem.remedy}")
+            raise ValueError(
+                f"column {problem.column}: {shown(problem.value)} (allowed: {problem.allowed}): {problem.remedy}"
+            )
     return refused
 
 
@@ -194,7 +207,7 @@ def _left_aside(found: Discovery, dicom_id: str) -> str:
 def _named_in(mask: Series) -> set[str]:
     try:
         return {uid for _, document in read_documents([mask]) for uid in references(document)}
-    except Refused:  # told again, with its patient, when that one is converted
+    except Exception:  # a broken file raises anything; told again, with its patient, when that one is converted
         return set()
 
 
@@ -202,7 +215,7 @@ def _quarantine_rows(cells: pd.DataFrame, refused: dict[int, list[Fault]], recor
     doubled = cells["patient_id"][cells["patient_id"].duplicated(keep=False)]
     for line, faults in refused.items():
         patient = cells.loc[line, "patient_id"]
-        shown = patient if PATIENT_ID.fullmatch(patient) and not REAL_ID.fullmatch(patient) else f"line {line}"
+        shown = patient if PATIENT_ID.fullmatch(patient) and shown_id(patient) == patient else f"line {line}"
         yield from (_row(shown, fault) for fault in faults)
     for record in records:
         faults = [Fault(*fault) for fault in record["faults"]] or _same_scan(record, records)
@@ -227,7 +240,7 @@ def _unlisted_rows(cells: pd.DataFrame, found: Discovery) -> Iterator[dict]:
     for series in found.series:
         if series.patient not in listed and series.kind == "CT":
             remedy = "add the patient to the table, or remove the files"
-            value = f"series ...{series.uid[-12:]}, {len(series.paths)} slices"
+            value = f"a series of {len(series.paths)} slices"
             yield _row(NOT_LISTED, Fault("CT series", value, "a row in the clinical table", remedy))
     if not any(series.kind == "CT" for series in found.series):
         for file in _match_images(cells, found)[1]:
@@ -252,21 +265,16 @@ def _manifest_table(cells: pd.DataFrame, sound: dict[str, dict]) -> pd.DataFrame
 
 
 def _write(
-    out: Path, tables: dict[str, pd.DataFrame], quarantine: pd.DataFrame, personal: set[str], go_on: bool
+    out: Path, tables: dict[str, pd.DataFrame], quarantine: pd.DataFrame, outlet: Outlet, go_on: bool
 ) -> Path | None:
-    _refuse_personal({**tables, "quarantine.csv": quarantine}, personal)
     manifest = out / "data_manifest.csv"
     manifest.unlink(missing_ok=True)  # an older one names other patients
-    write_csv(_safe(quarantine), out / "quarantine.csv")
-    write_csv(_safe(tables["ingest.csv"]), out / "ingest.csv")
+    outlet.write_table(quarantine, out / "quarantine.csv")
+    outlet.write_table(tables["ingest.csv"], out / "ingest.csv")
     put_plotly(out / "quarantine")
     if (len(quarantine) and not go_on) or tables["data_manifest.csv"].empty:
         return None
-    return write_csv(_safe(tables["data_manifest.csv"]), manifest)
-
-
-def _safe(table: pd.DataFrame) -> pd.DataFrame:
-    return table.map(lambda cell: safe_cell(cell) if isinstance(cell, str) else cell)
+    return outlet.write_table(tables["data_manifest.csv"], manifest)
 
 
 def _stray_images(found: Discovery, cells: pd.DataFrame) -> int:

@@ -14,30 +14,40 @@ from pydicom import Dataset
 
 from rps_utils.cohort.contract import AFFINE_TOLERANCE, Fault
 from rps_utils.cohort.scans import header_faults, path_fault, spacing_faults, voxel_faults
-from rps_utils.files import file_sha256, read_json, write_json
+from rps_utils.files import NO_ROOM, file_sha256, read_json
 from rps_utils.imaging.formats.bounds import Unfit
 from rps_utils.imaging.formats.images import SLICER, split_segment
 from rps_utils.imaging.formats.text_headers import list_slicer_segments, read_nrrd
 from rps_utils.imaging.volumes import Volume, load_volume, place_on_grid, tumour_voxels, volume_ml, write_volume
-from rps_utils.ingest.persons import _identity_faults
+from rps_utils.ingest.persons import Outlet, identity_faults, known_value, quiet_libraries
 from rps_utils.ingest.quarantine import draw_positions, draw_slices
 from rps_utils.ingest.segmentations import (
+    Segment,
     choose_structures,
+    link_faults,
     link_to,
     plausible_phase,
     read_documents,
-    reference_faults,
     tumour_mask,
     vessel_hu,
 )
 from rps_utils.ingest.series import Refused, Series, read_ct, series_faults, to_ras, whole_hu, without_value_warnings
 from rps_utils.ingest.task import RECORD_FORMAT, Seen, Task
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import HIDDEN
 
-HEADER_FACTS = ("slice_thickness_mm", "manufacturer", "kernel", "kvp")
+FACT_TAGS = {
+    "slice_thickness_mm": "SliceThickness",
+    "manufacturer": "Manufacturer",
+    "kernel": "ConvolutionKernel",
+    "kvp": "KVP",
+}
+
 NO_HEADER = "no DICOM header"
 
 
 @without_value_warnings()
+@quiet_libraries()
 def ingest_patient(task: Task) -> dict[str, Any]:
     """Convert one patient and return a record of it.
 
@@ -47,23 +57,34 @@ def ingest_patient(task: Task) -> dict[str, Any]:
         ``patient_id``, ``faults`` (empty where the patient is sound), ``state`` in words, ``facts``, hashes of the
         two files and of the CT's voxels, ``picture``, and the fingerprint of everything read.
     """
-    mark = _fingerprint(task)
-    if task.record.is_file():
-        kept = read_json(task.record)
-        if kept["fingerprint"] == mark and _files_as_recorded(task, kept):
-            return {**kept, "state": f"kept: {kept['state'].removeprefix('kept: ')}"}
     seen = Seen()
     try:
-        record = _convert(task, seen)
+        mark = _fingerprint(task)
+        kept = _kept_record(task, mark)
+        record = kept or _convert(task, seen)
     except Refused as refusal:
         return _refusal(task, seen, refusal.faults)
     except Exception as error:  # foreign files raise anything; whatever it was, this patient was not read
-        value = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        value = cause_of(error)
         return _refusal(task, seen, [Fault("files", value, "files that can be read", "look at the files; report it")])
+    if kept:
+        return kept
     record |= {"patient_id": task.patient_id, "faults": [], "picture": "", "fingerprint": mark}
-    write_json(record, task.record)
+    Outlet(task.personal).write_record(record, task.record)
     _picture_path(task).unlink(missing_ok=True)
     return record
+
+
+def _kept_record(task: Task, mark: str) -> dict[str, Any] | None:
+    """Return the record of an earlier call if what was read and what was written are as they were."""
+    if not task.record.is_file():
+        return None
+    kept = read_json(task.record)
+    if kept["fingerprint"] != mark or not _files_as_recorded(task, kept):
+        return None
+    return {**kept, "state": f"kept: {kept['state'].removeprefix('kept: ')}"}
 
 
 def _fingerprint(task: Task) -> str:
@@ -91,9 +112,8 @@ def _refusal(task: Task, seen: Seen, faults: list[Fault]) -> dict[str, Any]:
     for path in (task.record, task.place("ct"), task.place("mask")):
         path.unlink(missing_ok=True)
     picture = _picture_path(task)
-    # Names of structures are free text: they stay out of the picture, which no search for names reaches.
-    found = "" if faults[0].column == "segmentation" else f", {faults[0].value}"
-    title = f"{task.patient_id}: {faults[0].column}{found}"
+    faults = [Outlet(task.personal).fault(fault) for fault in faults]
+    title = f"{task.patient_id}: {faults[0].column}, {faults[0].value}"
     if seen.ct is not None:
         draw_slices(seen.ct, seen.mask, title, picture)
     elif seen.series is not None:
@@ -107,13 +127,14 @@ def _picture_path(task: Task) -> Path:
 
 
 def _convert(task: Task, seen: Seen) -> dict[str, Any]:
-    _refuse(_identity_faults(task))
+    headers = (header for series in (*task.ct, *task.masks) for header in series.headers)
+    _refuse([] if task.identified else identity_faults(headers, task.patient_id))
     if task.image_file or (task.file_faults and not task.ct):
         return _convert_files(task, seen)
     documents = [] if task.mask_file else read_documents(task.masks)
     series, documents = _choose_series(task, documents)
     seen.series = series
-    misfits = [fault for _, document in documents for fault in reference_faults(document, series)]
+    misfits = [fault for _, document in documents for fault in link_faults(document, series)]
     _refuse([*series_faults(series.headers), *misfits])
     volume = read_ct(series)
     hu = whole_hu(volume.array)
@@ -137,7 +158,7 @@ def _convert_files(task: Task, seen: Seen) -> dict[str, Any]:
     seen.ct = ct = Volume(whole_hu(read.values), read.affine)
     seen.mask = mask = _read_mask_file(task, ct)
     _refuse(voxel_faults(ct.values, mask.values, ct.affine))
-    facts = dict.fromkeys(HEADER_FACTS, "unknown") | {"contrast_agent": "not stated", "identity_removed": NO_HEADER}
+    facts = dict.fromkeys(FACT_TAGS, "unknown") | {"contrast_agent": "not stated", "identity_removed": NO_HEADER}
     return _store(task, ct, mask, _facts(ct, mask, "image file") | facts | _phase_facts({}))
 
 
@@ -171,12 +192,9 @@ def _facts(ct: Volume, mask: Volume, names: str) -> dict[str, Any]:
 def _header_facts(series: Series) -> dict[str, Any]:
     first = series.headers[0]
     return {
-        "slice_thickness_mm": str(first.get("SliceThickness") or "unknown"),
-        "manufacturer": str(first.get("Manufacturer") or "unknown"),
-        "kernel": str(first.get("ConvolutionKernel") or "unknown"),
-        "kvp": str(first.get("KVP") or "unknown"),
+        **{fact: known_value(tag, first.get(tag)) or "unknown" for fact, tag in FACT_TAGS.items()},
         "contrast_agent": "given" if first.get("ContrastBolusAgent") else "not stated",
-        "identity_removed": str(first.get("PatientIdentityRemoved") or "not stated"),
+        "identity_removed": known_value("PatientIdentityRemoved", first.get("PatientIdentityRemoved")) or "not stated",
     }
 
 
@@ -227,7 +245,7 @@ def _safe_file(task: Task, name: str, column: str) -> Path:
     """Return the file of a cell; `Refused` where it leaves the folder, or its header is unsound."""
     wrong = path_fault(name, task.source)
     if wrong:
-        raise Refused(Fault(column, name, *wrong))
+        raise Refused(Fault(column, f"its path in the table {HIDDEN}", *wrong))
     return task.source / name
 
 
@@ -254,9 +272,10 @@ def _read_mask_file(task: Task, ct: Volume) -> Volume:
 def _slicer_mask(task: Task, path: Path) -> Volume:
     """Read the segments of a 3D Slicer file that the mapping's rule chooses."""
     try:
-        segments = list_slicer_segments(read_nrrd(path))
+        found = list_slicer_segments(read_nrrd(path))
     except Unfit as error:
         raise Refused(Fault("mask", error.value, error.allowed, error.remedy)) from error
+    segments = [Segment(segment.name, number, path, Dataset()) for number, segment in enumerate(found, 1)]
     chosen = choose_structures(segments, task.mapping.segments, task.mapping.roi)
     masks = [_read_image(task, f"{task.mask_file}#{segment.name}", "mask") for segment in chosen]
     if task.mapping.segments == "largest":

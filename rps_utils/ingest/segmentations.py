@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import highdicom
 import numpy as np
@@ -15,11 +15,13 @@ from pydicom import Dataset
 
 from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.formats.bounds import MOST_VOXELS
+from rps_utils.ingest.persons import known_structure
 from rps_utils.ingest.readers.contours import CLOSED, Contour, Unclear, fill_slice
 from rps_utils.ingest.readers.dicom_files import read_dicom
 from rps_utils.ingest.series import Refused, Series
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.persons import shown
 
-RULES = ("one", "largest", "union", "named")
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
 OFF_SLICE_MM = 0.1
 BACKGROUND = 0  # in a LABELMAP; other kinds count segments from 1
@@ -46,6 +48,11 @@ class Segment(NamedTuple):
     path: Path
     document: Dataset
 
+    @property
+    def shown(self) -> str:
+        """Its name for messages and tables: of listed words only, since whoever draws may name the patient."""
+        return known_structure(self.name, self.number)
+
 
 def references(document: Dataset) -> set[str]:
     """Return the UIDs of all series and images that a SEG or RTSTRUCT refers to."""
@@ -67,7 +74,8 @@ def read_documents(masks: Sequence[Series]) -> list[tuple[Path, Dataset]]:
         try:
             documents.append((path, read_dicom(path)))
         except Exception as error:  # a file cut short makes pydicom raise anything
-            raise Refused(_mask_fault(f"unreadable: {error}", "a whole file", "copy the file again")) from error
+            value = f"unreadable: {cause_of(error)}"
+            raise Refused(_mask_fault(value, "a whole file", "copy the file again")) from error
     return documents
 
 
@@ -98,7 +106,7 @@ def _frames(document: Dataset) -> set[str]:
     return {str(e.value) for e in document.iterall() if e.keyword == "FrameOfReferenceUID"}
 
 
-def reference_faults(document: Dataset, ct: Series) -> Iterator[Fault]:
+def link_faults(document: Dataset, ct: Series) -> Iterator[Fault]:
     """Check that mask and CT belong together: patient, frame of reference, and every image referred to is there."""
     if str(document.get("PatientID", "")) != ct.patient:
         yield _mask_fault("PatientID is not that of the CT", "a mask of the same patient", "name the right mask")
@@ -170,28 +178,17 @@ def tumour_mask(
     if rule == "largest":
         best = int(np.argmax([mask.sum() for mask in masks]))
         chosen, masks = [chosen[best]], [masks[best]]
-    return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.name for segment in chosen)
+    return np.logical_or.reduce(masks).astype(np.uint8), " + ".join(segment.shown for segment in chosen)
 
 
-class Named(Protocol):
-    """A structure with a name."""
-
-    @property
-    def name(self) -> str:
-        """Segment label or ROI name."""
-
-
-AnyNamed = TypeVar("AnyNamed", bound=Named)
-
-
-def choose_structures(segments: Sequence[AnyNamed], rule: str, roi: Sequence[str]) -> list[AnyNamed]:
+def choose_structures(segments: Sequence[Segment], rule: str, roi: Sequence[str]) -> list[Segment]:
     """Return the structures that may be the tumour by a rule: see `tumour_mask`; `Refused` where it does not decide."""
-    names = ", ".join(segment.name for segment in segments)
+    names = ", ".join(segment.shown for segment in segments)
     if rule == "named":
         wanted = [name.lower() for name in roi]
         chosen = [s for s in segments if any(n == s.name.lower() or fnmatchcase(s.name.lower(), n) for n in wanted)]
         if not chosen:
-            allowed = f"one of roi: {', '.join(roi)}"
+            allowed = f"one of roi: {', '.join(map(shown, roi))}"
             raise Refused(_mask_fault(f"structures {names or 'none'}", allowed, "correct the names in the mapping"))
         return chosen
     candidates = [segment for segment in segments if not vessel_of(segment.name)]
@@ -199,7 +196,7 @@ def choose_structures(segments: Sequence[AnyNamed], rule: str, roi: Sequence[str
         value = f"nothing but {names}" if names else "no structure in the file"
         raise Refused(_mask_fault(value, "one tumour", "export the segmentation again"))
     if rule == "one" and len(candidates) > 1:
-        value = f"{len(candidates)} structures: {', '.join(segment.name for segment in candidates)}"
+        value = f"{len(candidates)} structures: {', '.join(segment.shown for segment in candidates)}"
         raise Refused(_mask_fault(value, SEVERAL, "state the rule in the mapping"))
     return candidates
 
@@ -245,15 +242,15 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
         own = document.get_volume(segment_numbers=[segment.number], atol=OFF_SLICE_MM)
         placed = own.match_geometry(ct, tol=GRID_TOLERANCE)
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, KeyError, OSError, EOFError) as error:
-        value = f"{segment.name} is not on the grid of the CT: {' '.join(str(error).split())[:120]}"
+        value = f"{segment.shown} is not on the grid of the CT: {cause_of(error)}"
         raise Refused(_mask_fault(value, "the CT's grid", "export the segmentation on the CT")) from error
     if placed.spatial_shape != ct.spatial_shape or not np.allclose(placed.affine, ct.affine, atol=OFF_SLICE_MM):
         # highdicom pads instead of cropping where the two do not overlap
-        raise Refused(_outside(segment.name, "all of it"))
+        raise Refused(_outside(segment.shown, "all of it"))
     inside = placed.array[..., 0] != 0
     lost = int((own.array != 0).sum() - inside.sum())
     if lost:
-        raise Refused(_outside(segment.name, f"{lost} voxels"))
+        raise Refused(_outside(segment.shown, f"{lost} voxels"))
     return inside
 
 
@@ -262,12 +259,12 @@ def _refuse_frames(segment: Segment) -> None:
     document = segment.document
     voxels = float(document.Rows) * float(document.Columns) * float(document.get("NumberOfFrames") or 1)
     if voxels > MOST_VOXELS * max(1, len(document.SegmentSequence)):
-        raise Refused(_mask_fault(f"{segment.name}: {voxels:.1e} voxels", f"{MOST_VOXELS:.0e} at most", "crop it"))
+        raise Refused(_mask_fault(f"{segment.shown}: {voxels:.1e} voxels", f"{MOST_VOXELS:.0e} at most", "crop it"))
     places = Counter(_frame_places(document, segment.number))
     twice = sorted(place for place, count in places.items() if count > 1)
     if twice:
-        shown = ", ".join(f"{place[2]:g} mm" for place in twice[:3]) + ", ..." * (len(twice) > 3)
-        value = f"{segment.name}: two frames for one slice, at {shown}"
+        heights = ", ".join(f"{place[2]:g} mm" for place in twice[:3]) + ", ..." * (len(twice) > 3)
+        value = f"{segment.shown}: two frames for one slice, at {heights}"
         raise Refused(_mask_fault(value, "one frame a slice and segment", "export the segmentation again"))
 
 
@@ -288,17 +285,17 @@ def _outside(name: str, what: str) -> Fault:
 def _read_contours(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     slices: dict[int, list[Contour]] = {}
     for number, kind, points in _closed_contours(segment):
-        k, index = _on_slice(points, number, ct, segment.name)
+        k, index = _on_slice(points, number, ct, segment.shown)
         slices.setdefault(k, []).append(Contour(number, kind, index))
     if not slices:
-        raise Refused(_mask_fault(f"{segment.name} without closed contours", "closed contours", "draw it anew"))
-    _refuse_skipped(sorted(slices), ct, segment.name)
+        raise Refused(_mask_fault(f"{segment.shown} without closed contours", "closed contours", "draw it anew"))
+    _refuse_skipped(sorted(slices), ct, segment.shown)
     inside = np.zeros(ct.spatial_shape, bool)
     for k, contours in sorted(slices.items()):
         try:
             inside[k] = fill_slice(contours, inside.shape[1:], ct.spacing[1:])
         except Unclear as error:
-            value = f"{segment.name}, {_place(ct, k)}: {error.value}"
+            value = f"{segment.shown}, {_place(ct, k)}: {error.value}"
             raise Refused(_mask_fault(value, error.allowed, error.remedy)) from error
     return inside
 
@@ -311,7 +308,7 @@ def _closed_contours(segment: Segment) -> Iterator[tuple[int, str, np.ndarray]]:
             continue
         values = np.array(contour.get("ContourData") or [], float).ravel()
         if len(values) % 3 or not np.isfinite(values).all() or not len(values):
-            value = f"{segment.name}, contour {number}: {len(values)} numbers"
+            value = f"{segment.shown}, contour {number}: {len(values)} numbers"
             raise Refused(_mask_fault(value, "finite x, y, z of each point", "export the structure set again"))
         yield number, str(contour.ContourGeometricType), values.reshape(-1, 3)
 

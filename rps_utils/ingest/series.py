@@ -31,6 +31,7 @@ from pydicom.uid import (
 from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.volumes import Volume
+from rps_utils.ingest.persons import NUMERIC, VOCABULARIES, known_value, quiet_libraries
 from rps_utils.ingest.readers.dicom_files import (
     LABELMAP_SEGMENTATION,
     kind_of_other_file,
@@ -38,13 +39,14 @@ from rps_utils.ingest.readers.dicom_files import (
     walk_files,
 )
 from rps_utils.ingest.readers.pairs import is_image_file
+from rps_utils.texts.causes import cause_of
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines
 TILT_TOLERANCE_DEG = 0.1
 LEAST_SLICES = 8
 SKIPPED_SLICES = 1.5  # slice spacing over slice thickness
-KINDS = {
+_SERIES_KINDS = {
     CTImageStorage: "CT",
     SegmentationStorage: "SEG",
     LABELMAP_SEGMENTATION: "SEG",
@@ -56,7 +58,7 @@ IDENTITY = (
     *("PatientTelephoneNumbers", "PatientMotherBirthName", "AccessionNumber", "PatientIdentityRemoved"),
     "BurnedInAnnotation",
 )
-NEEDED = {
+_NEEDED_TAGS = {
     "ImageOrientationPatient": 6,
     "ImagePositionPatient": 3,
     "PixelSpacing": 2,
@@ -78,9 +80,10 @@ ONE_VALUE = {
     "KVP": "one tube voltage",
     "PatientPosition": "one position of the patient",
 }
+TOLD = frozenset(ONE_VALUE) & {*NUMERIC, *VOCABULARIES}  # of the others, a fault counts the values
 TAGS = (
     *IDENTITY,
-    *NEEDED,
+    *_NEEDED_TAGS,
     *ONE_VALUE,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "ImageType"),
     *("FileSetID", "SliceThickness", "GantryDetectorTilt", "BitsAllocated", "BitsStored", "SamplesPerPixel"),
@@ -141,16 +144,20 @@ class Discovery(NamedTuple):
     images: tuple[str, ...] = ()
 
 
+@quiet_libraries()
 def read_header(path: Path) -> Dataset | str:
     """Read the tags of `TAGS` from a file, or say what it is that is no DICOM file."""
     try:
-        return read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        for _ in header:  # pydicom reads a value when it is asked for, and raises then what is wrong with it
+            pass
     except InvalidDicomError:
         return kind_of_other_file(path)
     except Unfit as error:
         return error.value
     except Exception:  # a file that only begins as DICOM does makes pydicom raise anything
         return "DICOM file that cannot be read (copy it again)"
+    return header
 
 
 # Vendors and anonymisers write values longer than the standard allows every day; none of them is voxels or geometry.
@@ -192,7 +199,7 @@ def find_series(source: str | Path, n_jobs: int = 1) -> Discovery:
         if isinstance(header, str) or reason:
             left_aside["" if isinstance(header, str) else str(header.get("PatientID", "")), reason] += 1
             continue
-        key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), KINDS[header.SOPClassUID])
+        key = (str(header.get("PatientID", "")), str(header.SeriesInstanceUID), _SERIES_KINDS[header.SOPClassUID])
         groups.setdefault(key, []).append((path, header))
     return Discovery([_series(*key, own) for key, own in groups.items()], left_aside, images)
 
@@ -211,10 +218,10 @@ def reason_to_leave_aside(header: Dataset) -> str:
         return "no series UID"
     if kind == EnhancedCTImageStorage:
         return "enhanced multi-frame CT (not supported: export classic CT, one file a slice)"
-    if kind not in KINDS:
-        return f"no CT image ({header.get('Modality') or 'modality unknown'})"
+    if kind not in _SERIES_KINDS:
+        return f"no CT image ({known_value('Modality', header.get('Modality')) or 'modality unknown'})"
     image_type = [str(value).upper() for value in header.get("ImageType") or []]
-    for word in ("LOCALIZER", "SECONDARY") if KINDS[kind] == "CT" else ():
+    for word in ("LOCALIZER", "SECONDARY") if _SERIES_KINDS[kind] == "CT" else ():
         if word in image_type:
             return f"{word.lower()} image"
     return ""
@@ -240,11 +247,15 @@ def series_faults(headers: Sequence[Dataset]) -> list[Fault]:
         further = (_instance_faults, _grey_faults, _mixture_faults, _stack_faults)
         return lacking or [fault for look in further for fault in look(headers)]
     except (ValueError, TypeError) as error:
-        return [Fault("CT series", f"unreadable header: {error}", "values as DICOM defines them", "export it again")]
+        return [
+            Fault(
+                "CT series", f"unreadable header: {cause_of(error)}", "values as DICOM defines them", "export it again"
+            )
+        ]
 
 
 def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
-    for name, length in NEEDED.items():
+    for name, length in _NEEDED_TAGS.items():
         values = [h.get(name) for h in headers]
         found = [1 if isinstance(v, str | float | int) else len(v) for v in values if v not in (None, "")]
         without = len(headers) - sum(n == length for n in found)
@@ -276,7 +287,7 @@ def _grey_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     stored = min(int(h.get("BitsStored") or 0) for h in headers)
     if stored < 12:
         yield Fault("CT series", f"{stored} bits a pixel", "12 to 16 bits", "export the original, not a screen copy")
-    photometric = {str(h.get("PhotometricInterpretation")) for h in headers}
+    photometric = {known_value("PhotometricInterpretation", h.get("PhotometricInterpretation")) for h in headers}
     if photometric != {"MONOCHROME2"} or int(first.get("SamplesPerPixel") or 1) != 1:
         yield Fault("CT series", f"pixels {', '.join(sorted(photometric))}", "MONOCHROME2", "export the original")
     if any(str(h.get("LossyImageCompression", "00")) == "01" for h in headers):
@@ -291,7 +302,8 @@ def _mixture_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     for name, allowed in ONE_VALUE.items():
         values = sorted({_plain(h.get(name)) for h in headers})
         if len(values) > 1:
-            shown = f"{len(values)} values" if name == "PatientID" else ", ".join(v or "none" for v in values[:4])
+            told = sorted({known_value(name, h.get(name)) for h in headers}) if name in TOLD else []
+            shown = ", ".join(value or "none" for value in told[:4]) if len(told) > 1 else f"{len(values)} values"
             yield Fault("CT series", f"{name} {shown}", allowed, "split the series, keep the wanted part")
 
 
@@ -377,7 +389,7 @@ def read_ct(series: Series) -> highdicom.Volume:
             orientation_tol=ORIENTATION_TOLERANCE,
         )
     except (ValueError, RuntimeError, AttributeError, NotImplementedError, OSError, EOFError) as error:
-        value = f"unreadable: {' '.join(str(error).split())[:160]}"
+        value = f"unreadable: {cause_of(error)}"
         remedy = "copy the files again; decompress them if a decoder is missing"
         raise Refused(Fault("CT series", value, "slices that form a volume", remedy)) from error
 

@@ -28,6 +28,7 @@ class Task(NamedTuple):
     identified: bool
     left_aside: str = ""
     file_faults: tuple[Fault, ...] = ()
+    personal: frozenset[str] = frozenset()
 
     def place(self, kind: str) -> Path:
         """Return the path of the patient's ``ct`` or ``mask``."""

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from rps_utils.intervals.resampling import CELLS, Metric, bootstrap_estimate
-from rps_utils.survival.concordance import event_pair_weights, harrell_c, pair_influence, score_pairs, uno_c
+from rps_utils.intervals.resampling import CELLS, Metric, joint_estimates
+from rps_utils.survival.concordance import c_of_ranks, event_pair_weights, harrell_c, pair_influence, uno_c
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
 
@@ -45,14 +45,30 @@ def paired_difference(
     *arguments, counts, method, level, **options
         As in `bootstrap_estimate` (``logit`` makes no sense for a difference).
     """
+    given = (metric, time, event, a, b, *arguments)
+    return paired_differences(*given, counts=counts, method=method, level=level, **options)[0]
+
+
+def paired_differences(
+    metric: Metric,
+    time: Any,
+    event: Any,
+    a: Any,
+    b: Any,
+    *arguments: Any,
+    counts: np.ndarray | None = None,
+    method: str = "bca",
+    level: float = 0.95,
+    **options: Any,
+) -> list[Estimate]:
+    """Return the paired differences of metrics that are computed together; arguments as in `paired_difference`."""
 
     def difference(time: Any, event: Any, a: Any, b: Any, *rest: Any, weights: Any = None, **kept: Any) -> Any:
         first = metric(time, event, a, *rest, weights=weights, **kept)
         return first - metric(time, event, b, *rest, weights=weights, **kept)
 
-    return bootstrap_estimate(
-        difference, time, event, a, b, *arguments, counts=counts, method=method, level=level, **options
-    )
+    given = (difference, time, event, a, b, *arguments)
+    return joint_estimates(*given, counts=counts, method=method, level=level, **options)
 
 
 def compare_c(
@@ -102,40 +118,9 @@ def compare_c(
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return twice the mean ranks, less one: whole numbers from 1 to 2 n - 1, one scale for both scores."""
     ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
-
-
-def _swapped_c(
-    time: np.ndarray, event: np.ndarray, a: np.ndarray, b: np.ndarray, tau: float | None, swap: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return C of both scores (R,) after the values of some patients, `swap` (R, n), were exchanged between them.
-
-    Who wins a pair depends on the pair and on whether each of the two was swapped. So the wins are tabulated once for
-    the four cases, and a permutation is a sum over these tables instead of a comparison of all pairs.
-    """
-    weight = event_pair_weights(time, event, tau, np.ones((1, len(time))))[0]
-    first, second, usable = np.zeros(len(swap)), np.zeros(len(swap)), 0.0
-    rows = np.flatnonzero(event)
-    for block in np.array_split(rows, 1 + len(rows) * len(time) // CELLS):
-        own = time[block, None]
-        pairs = (time > own) | ((time == own) & ~event)
-        usable += float(weight[block] @ pairs.sum(axis=1))
-        first += _wins_after(swap, a, b, block, pairs) @ weight[block]
-        second += _wins_after(swap, b, a, block, pairs) @ weight[block]
-    return (first / usable, second / usable) if usable else (np.full(len(swap), np.nan),) * 2
-
-
-def _wins_after(swap: np.ndarray, own: np.ndarray, other: np.ndarray, block: np.ndarray, pairs: np.ndarray) -> Any:
-    """Return the pairs won by the patients of `block` (R, block), by a score that is `other` where it was swapped."""
-    moved = swap.astype(np.float32)  # halves up to n are exact in single precision, in whatever order they are added
-    kept = 1 - moved
-
-    def won(early: np.ndarray) -> np.ndarray:
-        wins = [(pairs * score_pairs(early[block], late)).T.astype(np.float32) for late in (own, other)]
-        return kept @ wins[0] + moved @ wins[1]
-
-    return kept[:, block] * won(own) + moved[:, block] * won(other)
+    return np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
 
 
 def permutation_p(
@@ -154,11 +139,17 @@ def permutation_p(
     """
     time, event = check_follow_up(time, event)
     a, b = (_ranks(check_numbers("risk", risk, len(time))) for risk in (risk_a, risk_b))
-    one, other = _swapped_c(time, event, a, b, tau, np.zeros((1, len(time)), bool))
-    observed = float(one[0] - other[0])
+    weight = event_pair_weights(time, event, tau, np.ones((1, len(time))))[0]
+
+    def c_of(ranks: np.ndarray) -> np.ndarray:
+        return c_of_ranks(time, event, ranks, weight)
+
+    observed = float(np.diff(c_of(np.vstack([b, a])))[0])
     if not np.isfinite(observed):
         return np.nan
     swap = np.random.default_rng(seed).random((permutations, len(time))) < 0.5
-    first, second = _swapped_c(time, event, a, b, tau, swap)
-    extreme = int(np.sum(np.abs(first - second) >= abs(observed) - 1e-12))
+    extreme = 0
+    for block in np.array_split(swap, 1 + swap.size // CELLS):
+        first, second = c_of(np.where(block, b, a)), c_of(np.where(block, a, b))
+        extreme += int(np.sum(np.abs(first - second) >= abs(observed) - 1e-12))
     return (1 + extreme) / (1 + permutations)

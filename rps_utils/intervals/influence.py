@@ -11,34 +11,48 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from rps_utils.survival.concordance import score_pairs
 from rps_utils.survival.curves import censoring_curve, count_steps, curve_at
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers, horizon_note, ratio
 
 
 class _Censoring(NamedTuple):
-    """1 / G just before each patient's time (n,), 1 / G(horizon), and how patients move log G (patient x place)."""
+    """1 / G just before each patient's time (n,), 1 / G(horizon), and what moves G."""
 
     own: np.ndarray
     horizon: float
-    pull_own: np.ndarray
-    pull_horizon: np.ndarray
+    times: np.ndarray
+    column: np.ndarray
+    left: np.ndarray
+    at_risk: np.ndarray
+    hazard: np.ndarray
+
+    def pull(self, later: np.ndarray) -> np.ndarray:
+        """Return how each patient moves a sum of log G by way of the censorings, shape (n,).
+
+        `later` (m,): what of the sum lies beyond each distinct time. A patient counts by the censoring that he or
+        she is, less the hazard of those that he or she might have been.
+        """
+        step = later * len(self.column) / self.at_risk
+        expected = np.cumsum(self.hazard * step)
+        return self.left * step[self.column] - expected[self.column]
+
+    def beyond(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of values (n,) of patients with a later time, for every distinct time."""
+        total = np.bincount(self.column, values, minlength=len(self.times))
+        return np.cumsum(total[::-1])[::-1] - total
 
 
 def _censoring(time: np.ndarray, event: np.ndarray, horizon: float) -> _Censoring:
-    n = len(time)
-    steps = count_steps(time, event, np.ones((1, n)))
+    steps = count_steps(time, event, np.ones((1, len(time))))
     curve = censoring_curve(steps)
-    hazard = steps.censored[0] / steps.at_risk[0]
-    jumps = np.zeros((n, len(steps.times)))
-    jumps[np.arange(n), steps.column] = ~event
-    martingale = (jumps - (time[:, None] >= steps.times) * hazard) * n / steps.at_risk[0]
-    pull = np.pad(np.cumsum(martingale, axis=1), ((0, 0), (1, 0)))
     return _Censoring(
         1 / curve[0, steps.column],
         float(ratio(np.ones(1), curve_at(curve, steps, horizon))[0]),
-        pull[:, steps.column],
-        pull[:, np.searchsorted(steps.times, horizon, side="right")],
+        steps.times,
+        steps.column,
+        (~event).astype(float),
+        steps.at_risk[0],
+        steps.censored[0] / steps.at_risk[0],
     )
 
 
@@ -59,13 +73,24 @@ def _auc_influence(time: np.ndarray, event: np.ndarray, risk: np.ndarray, horizo
     control = (time > horizon).astype(float)
     if not case.any() or not control.any():
         return np.nan, np.full(len(time), np.nan)
-    wins = score_pairs(risk, risk) * (case[:, None] > 0) * control
-    beaten, beating = wins.mean(axis=1), case @ wins / len(time)
+    beaten = _share_above(risk, risk, control, below=True)
+    beating = _share_above(risk, risk, case, below=False)
     won, cases, controls = np.mean(case * beaten), case.mean(), control.mean()
     auc = won / (cases * controls)
-    numerator = case * beaten + beating - 2 * won + censoring.pull_own @ (case * beaten) / len(time)
-    shift = case - cases + censoring.pull_own @ case / len(time)
+    n = len(time)
+    pulled = censoring.pull(censoring.beyond(case * beaten)) / n
+    numerator = case * beaten + control * beating - 2 * won + pulled
+    shift = case - cases + censoring.pull(censoring.beyond(case)) / n
     return float(auc), (numerator - auc * (shift * controls + (control - controls) * cases)) / (cases * controls)
+
+
+def _share_above(risk: np.ndarray, others: np.ndarray, weight: np.ndarray, *, below: bool) -> np.ndarray:
+    """Return the weight of others with a lower (or higher) risk, ties one half, over their number."""
+    order = np.argsort(others, kind="stable")
+    summed = np.concatenate(([0.0], np.cumsum(weight[order])))
+    lower, upto = (summed[np.searchsorted(others[order], risk, side=side)] for side in ("left", "right"))
+    lower = (lower + upto) / 2
+    return (lower if below else summed[-1] - lower) / len(others)
 
 
 def auc_estimate(time: Any, event: Any, risk: Any, horizon: float, *, level: float = 0.95) -> Estimate:
@@ -92,7 +117,8 @@ def brier_estimate(time: Any, event: Any, lrfs: Any, horizon: float, *, level: f
         return _wald(np.nan, case, level, f"nobody is followed beyond {horizon:g} months")
     free = (time > horizon) * (1 - lrfs) ** 2 * censoring.horizon
     score = float(np.mean(case + free))
-    shift = censoring.pull_own @ case / len(time) + censoring.pull_horizon * free.mean()
+    upto = (censoring.times <= horizon).astype(float)
+    shift = censoring.pull(censoring.beyond(case)) / len(time) + censoring.pull(upto) * free.mean()
     return _wald(score, case + free - score + shift, level)
 
 

@@ -86,10 +86,11 @@ def learn_design(training: pd.DataFrame, columns: Sequence[str], minimum_per_lev
         raise ValueError(f"clinical columns {empty} have no value in the training patients: leave them out")
     numeric = [c for c in columns if pd.api.types.is_numeric_dtype(training[c])]
     words = {c: training[c].dropna().astype(str).value_counts() for c in columns if c not in numeric}
+    modes = {c: min(n.index[n == n.max()]) for c, n in words.items()}
     return Design(
         medians={c: float(training[c].median()) for c in numeric},
-        levels={c: sorted(n.index[n >= minimum_per_level]) or [n.index[0]] for c, n in words.items()},
-        modes={c: min(n.index[n == n.max()]) for c, n in words.items()},
+        levels={c: sorted(n.index[n >= minimum_per_level]) or [modes[c]] for c, n in words.items()},
+        modes=modes,
         seen={c: sorted(n.index) for c, n in words.items()},
     )
 
@@ -299,4 +300,4 @@ def schoenfeld_residuals(matrix: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataF
     residuals = fit_lifelines(matrix, cohort).compute_residuals(matrix.join(outcome), "scaled_schoenfeld")
     residuals.columns = list(matrix.columns)
     times = outcome.loc[residuals.index, "time_months"]
-    return residuals.assign(time_months=times).sort_values("time_months").reset_index(drop=True)
+    return residuals.assign(time_months=times).sort_values("time_months", kind="stable").reset_index(drop=True)

@@ -8,12 +8,23 @@ turned round; `score_directions` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
+from scipy.stats import norm
 
+from rps_utils.intervals.permutation import (
+    added_z,
+    deal_outcomes,
+    exceedance_p,
+    less_told,
+    predictive_p,
+    shrunken_log_hazard,
+)
 from rps_utils.learning.cox import (
     IMAGE_SCORE,
     CoxModel,
@@ -25,6 +36,7 @@ from rps_utils.learning.cox import (
     likelihood_ratio_p,
 )
 from rps_utils.learning.crossfit import (
+    MOST_FOLDS,
     FittedScores,
     LeftOut,
     MadeScore,
@@ -35,6 +47,11 @@ from rps_utils.learning.crossfit import (
 )
 from rps_utils.learning.ledger import Learned, score_makers
 from rps_utils.scores import MADE_BY, NO_LRFS, OWN_TIME, lrfs_columns, score_rows
+
+IMAGE_RIDGE = 0.01  # of the Cox model that turns an image score alone into LRFS
+
+Refit = Callable[[pd.DataFrame], pd.Series]
+FEWEST_DEALS = 19
 
 
 @dataclass(frozen=True)
@@ -232,30 +249,136 @@ def _wrong_way_words(model: str, hazard_ratio: float, *, alone: bool) -> str:
     return f"{begin} {hazard_ratio:.2f}. {end}"
 
 
-def independent_predictor(learners: pd.DataFrame, columns: Sequence[str], score: pd.Series) -> dict[str, float]:
-    """Test a cross-fitted image score with clinical columns held fixed, in an unpenalised Cox model.
+def independent_predictor(
+    learners: pd.DataFrame,
+    columns: Sequence[str],
+    score: pd.Series | FittedScores,
+    *,
+    refit: Refit | None = None,
+    deals: int = 99,
+    folds_stay: bool = False,
+    seed: int = 2026,
+    n_jobs: int = 1,
+) -> dict[str, Any]:
+    """Test an image score with clinical columns held fixed, in an unpenalised Cox model.
 
     Parameters
     ----------
     learners : DataFrame
-        Training patients: ``patient_id, time_months, event`` and `columns`.
+        ``patient_id, split, fold, time_months, event`` and `columns`: training patients with a cross-fitted score, or
+        validation patients with the score of a frozen model.
     columns : sequence of str
         May be empty: then nothing is held fixed.
-    score : Series
-        Cross-fitted, by ``patient_id``; the hazard ratio is for one unit of it.
+    score : Series or FittedScores
+        By ``patient_id``; the hazard ratio is for one unit of it. From `FittedScores` the cross-fitted scores are
+        taken, and the nested ones to learn what the columns tell of them.
+    refit : callable, optional
+        Gets `learners` with outcomes dealt anew and repeats everything that made the score: returns cross-fitted
+        scores by ``patient_id`` (`crossfit.cross_fit`). The test is then that of the outcomes dealt anew.
+    deals : int
+        How often; 99 or more give p by counting, fewer (19 at least) by Student's t.
+    folds_stay : bool
+        True where folds belong to patients (centres); else they go with the outcomes by which they were dealt.
+    seed, n_jobs : int
+        Of the deals; processes.
 
     Returns
     -------
     dict
         ``hazard_ratio, ci_low, ci_high`` (Wald), ``p`` of the likelihood-ratio test as it is usually reported, and
-        ``p_predictor``: see `crossfit.predictor_p`.
+        ``p_predictor``, one-sided: a higher score means earlier recurrence. ``test`` names how it was found, or why it
+        is NaN:
+
+        * with `refit`: where the score test of the score stands among those of outcomes dealt anew given the columns,
+          everything refitted. Holds its level for any learner and number of folds;
+        * nested scores at hand, 5 folds at most: the score without what the columns tell of it, chi-square halved;
+        * cross-fitted scores alone, 5 folds at most: chi-square of the likelihood ratio halved; loses power where the
+          image tells the columns;
+        * more than 5 folds without `refit`: no p, since a learner that selects rings too often then;
+        * validation: the plain test. The score was fixed before these outcomes were seen.
+
+    Raises
+    ------
+    ValueError
+        `refit` does not give back `score` for the outcomes as they are, there are fewer than 19 deals, or the Cox
+        model of the columns has no maximum.
+
+    References
+    ----------
+    `intervals.permutation`; level and power in docs/statistics.md.
     """
-    terms = terms_of(FusionPlan("score", columns), learners, learners, score)
+    risk = score.cross_fitted if isinstance(score, FittedScores) else score
+    terms = terms_of(FusionPlan("score", columns), learners, learners, risk)
     both = fit_lifelines(terms, learners)
     alone = fit_lifelines(terms.drop(columns=IMAGE_SCORE), learners) if columns else None
     ratio = hazard_ratios(both).iloc[0][["hazard_ratio", "ci_low", "ci_high"]].to_dict()
     p = likelihood_ratio_p(both, alone)
-    return {**ratio, "p": p, "p_predictor": float(predictor_p(p, ratio["hazard_ratio"]))}
+    found = {**ratio, "p": p}
+    held, folds = terms.drop(columns=IMAGE_SCORE), learners["fold"].nunique() if "fold" in learners else 0
+    if (learners["split"] == "validation").all():
+        one_sided = p / 2 if ratio["hazard_ratio"] > 1 else 1 - p / 2
+        return {**found, "p_predictor": one_sided, "test": "plain: the score was fixed beforehand"}
+    if refit is not None:
+        dealt = _dealt_z(learners, held, terms[IMAGE_SCORE], refit, deals, folds_stay, seed, n_jobs)
+        by_count = exceedance_p if deals >= 99 else predictive_p
+        return {**found, "p_predictor": by_count(dealt[0], dealt[1:]), "test": f"outcomes dealt anew {deals} times"}
+    if not 0 < folds <= MOST_FOLDS:
+        why = f"{folds} folds: without refits no test is known to hold above {MOST_FOLDS}; give `refit`"
+        return {**found, "p_predictor": np.nan, "test": why}
+    if isinstance(score, FittedScores) and columns:
+        return {**found, "p_predictor": _cleaned_p(learners, held, score), "test": "halved, clinical part taken out"}
+    return {**found, "p_predictor": float(predictor_p(p, ratio["hazard_ratio"])), "test": "halved"}
+
+
+def _in_order(learners: pd.DataFrame) -> pd.DataFrame:
+    return learners.set_index("patient_id", drop=False).sort_values(["time_months", "event"], kind="stable")
+
+
+def _cleaned_p(learners: pd.DataFrame, held: pd.DataFrame, score: FittedScores) -> float:
+    """Return the one-sided p of the score less what the columns tell of it, its chi-square halved."""
+    rows = _in_order(learners)
+    names = sorted(score.nested)
+    nested = [score.nested[k].reindex(rows.index).to_numpy(float) for k in names]
+    columns = held.loc[rows.index].to_numpy(float)
+    places = rows["fold"].map({k: place for place, k in enumerate(names)}).to_numpy(int)
+    left = less_told(score.cross_fitted[rows.index].to_numpy(float), nested, columns, places)
+    z = added_z(rows["time_months"], rows["event"], columns[None], left[None])[0]
+    return float(norm.sf(z / np.sqrt(2)))
+
+
+def _dealt_z(
+    learners: pd.DataFrame,
+    held: pd.DataFrame,
+    score: pd.Series,
+    refit: Refit,
+    deals: int,
+    folds_stay: bool,
+    seed: int,
+    n_jobs: int,
+) -> np.ndarray:
+    """Return the signed score test of the score as it is, and of those refitted to outcomes dealt anew."""
+    if deals < FEWEST_DEALS:
+        raise ValueError(f"deals is {deals}; allowed: {FEWEST_DEALS} or more; 99 give p in steps of 0.01")
+    rows = learners.set_index("patient_id", drop=False)
+    again = refit(learners)
+    if np.corrcoef(again[rows.index], score[rows.index])[0, 1] < 0.999:
+        raise ValueError("refit gives other scores than those to be tested: it must repeat all that made them")
+    columns = held.loc[rows.index].to_numpy(float)
+    hazard = shrunken_log_hazard(rows["time_months"], rows["event"], columns)
+    dealt = deal_outcomes(rows["time_months"], rows["event"], hazard, count=deals, seed=seed)
+    plan = [np.arange(len(rows)), *dealt]
+    worlds = [_with_outcomes(learners, order, folds_stay) for order in plan]
+    scores = [score, *Parallel(n_jobs=n_jobs)(delayed(refit)(world) for world in worlds[1:])]
+    ordered = [_in_order(world) for world in worlds]
+    placed = np.array([held.loc[each.index].to_numpy(float) for each in ordered])
+    ranked = np.array([s[each.index].to_numpy(float) for s, each in zip(scores, ordered, strict=True)])
+    return added_z(ordered[0]["time_months"], ordered[0]["event"], placed, ranked)
+
+
+def _with_outcomes(learners: pd.DataFrame, order: np.ndarray, folds_stay: bool) -> pd.DataFrame:
+    """Give every patient the outcome, and unless it stays the fold, of the row that `order` names."""
+    moved = ["time_months", "event", *([] if folds_stay else ["fold"])]
+    return learners.assign(**{name: learners[name].to_numpy()[order] for name in moved})
 
 
 def log_hazard(model: CoxModel, rows: pd.DataFrame) -> pd.Series:

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rps_utils.files import read_json, write_json
+from rps_utils.files import write_json
 from rps_utils.learning.crossfit import LeftOut, learning_patients, object_name
+from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, ready_made_name
+
+FROM_OUTSIDE = "ready-made score"  # the only kind of object that saw nobody
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def cross_fitted(model: str, kind: str, cohort: pd.DataFrame, left_out_sets: Seq
 
 def ready_made(scores: pd.DataFrame) -> list[Learned]:
     """Return the entries of ready-made scores: on their owner's word, they saw nobody of this cohort."""
-    return [Learned(ready_made_name(model), "ready-made score") for model in scores["model"].unique()]
+    return [Learned(ready_made_name(model), FROM_OUTSIDE) for model in scores["model"].unique()]
 
 
 def score_makers(made_by: pd.Series) -> dict[str, list[str]]:
@@ -98,15 +101,20 @@ def cutoff_name(model: str) -> str:
     return f"cut-off of {model}".replace("+", " and ")
 
 
+def bound_name(model: str) -> str:
+    """Name the conformal bound of a model."""
+    return f"bound of {model}"
+
+
 def read_ledger(run: str | Path) -> dict[str, Learned]:
     """Return every entry of ``RUN/ledger`` by name.
 
     Raises
     ------
     ValueError
-        Two entries have the same name.
+        Two entries have the same name, or a file holds what no ledger does.
     """
-    entries = [Learned(**entry) for path in sorted(Path(run).glob("ledger/*.json")) for entry in read_json(path)]
+    entries = [Learned(**entry) for _, page in read_run_jsons(run, "ledger/*.json") for entry in page]
     ledger = {entry.name: entry for entry in entries}
     if len(ledger) < len(entries):
         names = pd.Series([entry.name for entry in entries])

@@ -108,14 +108,14 @@ def verify_download(folder: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{folder} holds no {SERIES}, so no finished download: run rps public download")
     series = read_series(folder / SERIES)
     for row in series.itertuples():
-        faults = series_faults(_place(row, folder), row)
+        faults = download_faults(_place(row, folder), row)
         if faults:
             raise ValueError(f"{_name(row)}: {'; '.join(faults)}: run rps public download again")
     return series
 
 
 @without_value_warnings()
-def series_faults(folder: Path, row: Any) -> list[str]:
+def download_faults(folder: Path, row: Any) -> list[str]:
     """Compare the files of a folder with a row of the list: number, bytes, and the UIDs in their headers."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     size = sum(path.stat().st_size for path in paths)
@@ -167,14 +167,14 @@ def _bring(row: Any, out: Path, address: str) -> str:
     """Put a series in its place and say how; `DownloadError` where it cannot be had as listed."""
     place, partial = _place(row, out), out / ".partial" / row.crdc_series_uuid
     if place.is_dir():
-        if not series_faults(place, row):
+        if not download_faults(place, row):
             return "kept"
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(exist_ok=True)
         place.rename(partial)
     files = _listed_files(row, address)
     _fetch_files(row, files, partial, address)
-    faults = series_faults(partial, row)
+    faults = download_faults(partial, row)
     if faults:
         shutil.rmtree(partial)
         raise DownloadError(f"{_name(row)}: {'; '.join(faults)}: nothing of it was kept")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.cohort.contract import is_formula
 from rps_utils.files import write_csv, write_text
 from rps_utils.ingest.export import Outcome
 from rps_utils.public.series import attribution, read_recipe
+from rps_utils.texts.cells import is_formula
 
 LIVER_RECURRENCE = "progression_or_recurrence_liveronly"
 MOST_DISAGREEING = 0.1  # share of patients in whom table and image, or two columns, may contradict each other

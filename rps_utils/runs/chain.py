@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from rps_utils.files import write_json
-from rps_utils.locks import end_processes, own_folder
+from rps_utils.files import remove_partial, write_json
+from rps_utils.machine.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs
@@ -89,6 +89,7 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
         Another process works in the run folder.
     """
     with own_folder(run) as owner:
+        remove_partial(run)
         write_json({"steps": [s.name for s in steps], "parameters": parameters}, run / "parameters.json")
         plan = plan_chain(run, steps, parameters)
         print(plan_text(plan), flush=True)

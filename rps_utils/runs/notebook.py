@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rps_utils.files import WRITTEN, file_sha256, read_json, write_json, write_text
+from rps_utils.files import WRITTEN, file_sha256, read_json, whole_file, write_json, write_text
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
 from rps_utils.steps import Step
@@ -23,7 +23,9 @@ from rps_utils.sources import Contents, relative_name, text_sha256
 QUIET_KERNEL = {
     "kernel_name": "python3",
     "progress_bar": False,
-    "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
+    # Jupyter interrupts a kernel before it asks it to end, and a sound one calls that an error: "KeyboardInterrupt
+    # caught in kernel". What a kernel dies of is no log line and is still told.
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
 }
 
 
@@ -113,6 +115,8 @@ def _work(step: Step, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> 
 def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: int) -> Path:
     """Execute a notebook into ``RUN/notebooks``, and return the executed copy.
 
+    The copy appears when the notebook has ended, whole; that of a notebook that failed shows how far it came.
+
     Raises
     ------
     papermill.PapermillExecutionError
@@ -121,10 +125,15 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     import papermill
 
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
-    place = run / "notebooks" / notebook.name
-    place.parent.mkdir(exist_ok=True)
-    as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, place)]  # it fills in paths
-    papermill.execute_notebook(*as_they_are, given, cwd=notebook.parent, **QUIET_KERNEL)
+    place, failure = run / "notebooks" / notebook.name, None
+    with whole_file(place) as partial:
+        as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)]  # it fills in paths
+        try:
+            papermill.execute_notebook(*as_they_are, given, cwd=notebook.parent, **QUIET_KERNEL)
+        except papermill.PapermillExecutionError as error:
+            failure = error
+    if failure:
+        raise failure
     return place
 
 
@@ -168,7 +177,17 @@ def _place_and_cause(error: Exception) -> str:
 
     if isinstance(error, PapermillExecutionError):
         return f" in cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
+    if "Kernel died before" in str(error):
+        return f": the kernel of the notebook does not start: {_why_no_kernel()}"
     return f": {_one_line(f'{type(error).__name__}: {error}')}"
+
+
+def _why_no_kernel() -> str:
+    """Ask the kernel's program for its version: what keeps it from starting keeps it from answering, and is told."""
+    asked = [sys.executable, "-m", "ipykernel_launcher", "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    said = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    return _one_line(said) or "it ended without a word; install this repository again, with make install"
 
 
 def _one_line(text: str) -> str:

@@ -22,6 +22,12 @@ PACKAGES = [
 ]
 CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` says of the sources of a step
 COSTS = ".chain/engine/costs"
+# What is read again from a finished run, by those who apply or audit it.
+SEALED = (
+    *("cohort.csv", "patches.npz", "features.csv", "scores.csv", "metrics.csv", "tables/images.csv"),
+    *("tables/risk_groups_cutoffs.csv", "scores/*.csv", "metrics/*.csv", "ledger/*.json"),
+    *("models/*.json", "models/*.safetensors"),
+)
 
 
 def collect_metrics(folder: str | os.PathLike[str]) -> pd.DataFrame:
@@ -48,8 +54,15 @@ def _measured_mib(benchmark: Path) -> int:
     return max((int(float(peak)) for peak in peaks if peak not in ("NA", "-")), default=0)
 
 
+def sealed_files(run: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that is read again from a finished run, by its place in the folder."""
+    run = Path(run)
+    paths = sorted(path for name in SEALED for path in run.glob(name) if path.is_file())
+    return {path.relative_to(run).as_posix(): file_sha256(path) for path in paths}
+
+
 def write_run_record(run: Path) -> dict[str, Any]:
-    """Write ``RUN/run.json``: parameters, versions, and of each notebook its cost and the hashes of its sources."""
+    """Write ``RUN/run.json``: parameters, versions, hashes of its files, and of each notebook its cost and sources."""
     keep_costs(run)
     asked = read_json(run / "parameters.json")
     logs = {name: read_json(run / "logs" / f"{name}.json") for name in sorted(asked["steps"])}
@@ -59,6 +72,7 @@ def write_run_record(run: Path) -> dict[str, Any]:
         "seeds": sorted({p["seed"] for p in asked["parameters"].values() if "seed" in p}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "manifest": _manifest(run, asked["parameters"], logs),
+        "files": sealed_files(run),
         "code_sha256": text_sha256(sources),
         "notebooks": {
             name: {"seconds": log["seconds"], "peak_mib": log["peak_mib"], "sources": sources[name]}

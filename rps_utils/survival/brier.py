@@ -149,3 +149,29 @@ def integrated_ipa(time: Any, event: Any, lrfs_matrix: Any, grid: Any, weights: 
         )
     )
     return one_or_all(1 - ratio(own, null), weights)
+
+
+def brier_family(time: Any, event: Any, lrfs_matrix: Any, grid: Any, weights: Any = None) -> np.ndarray:
+    """Return every score of this module at once: what they share of a resample is computed once.
+
+    Parameters
+    ----------
+    time, event, lrfs_matrix, grid, weights
+        As in `integrated_brier`; `grid` may hold one month.
+
+    Returns
+    -------
+    ndarray of shape (3 k + 3,) or (3 k + 3, B)
+        For k months `brier_score`, then `ipa`, then `null_brier`, each at all of them; then `integrated_brier`,
+        `integrated_null_brier` and `integrated_ipa`, NaN for a single month.
+    """
+    time, event = check_follow_up(time, event)
+    grid, matrix = check_grid(grid, 1), np.asarray(lrfs_matrix, float)
+    graf = _graf(time, event, check_weights(weights, len(time)))
+    columns = [check_numbers(f"lrfs at {t:g} months", x, len(time), 0, 1) for t, x in zip(grid, matrix.T, strict=True)]
+    own = [_brier(graf, x, t) for t, x in zip(grid, columns, strict=True)]
+    null = [_null_brier(graf, t) for t in grid]
+    means = [_mean_over(x, grid) if len(grid) > 1 else np.full(len(graf.counts), np.nan) for x in (own, null)]
+    gained = [1 - ratio(x, y) for x, y in zip([*own, means[0]], [*null, means[1]], strict=True)]
+    found = np.array([*own, *gained[:-1], *null, *means, gained[-1]])
+    return found[:, 0] if weights is None else found

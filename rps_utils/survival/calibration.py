@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
-from rps_utils.survival.curves import kaplan_meier, survival_at
+from rps_utils.survival.curves import censoring_curve, count_steps, kaplan_meier, survival_at
 from rps_utils.survival.follow_up import (
     Estimate,
     check_follow_up,
@@ -24,8 +24,12 @@ from rps_utils.survival.follow_up import (
 )
 from rps_utils.survival.partial_likelihood import baseline_hazard, fit_partial_likelihood
 
+CERTAIN = 1e-4  # how far from 0 and 1 a certain prediction is moved, where its log hazard is needed
 
-def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, *, level: float = 0.95) -> Estimate:
+
+def observed_expected(
+    time: Any, event: Any, lrfs: Any, horizon: float, *, level: float = 0.95, interval: str = "greenwood"
+) -> Estimate:
     """Return observed / expected recurrence risk at `horizon`; above 1 the model promised too little recurrence.
 
     Parameters
@@ -36,26 +40,42 @@ def observed_expected(time: Any, event: Any, lrfs: Any, horizon: float, *, level
         Months.
     level : float
         Coverage.
+    interval : str
+        ``greenwood``: exp(log(O/E) +- z SE(S) / O) with Greenwood's standard error of the Kaplan-Meier curve.
+        ``poisson``: exp(log(O/E) +- z / sqrt(events)), which is wider than it need be: it takes the events for a
+        Poisson count, though at most every patient can recur.
 
     Returns
     -------
     Estimate
-        Observed = 1 - Kaplan-Meier, expected = mean predicted risk, interval exp(log(O/E) +- z / sqrt(events)).
-        No event by the horizon gives O/E = 0 without an upper limit.
+        Observed = 1 - Kaplan-Meier, expected = mean predicted risk, taken as known. No event by the horizon gives
+        O/E = 0 without an upper limit; where all have recurred, there is no Greenwood interval.
 
     References
     ----------
-    McLernon et al., Ann Intern Med 2023.
+    McLernon et al., Ann Intern Med 2023 (Poisson); Greenwood's variance on the log scale by the delta method.
     """
+    if interval not in ("greenwood", "poisson"):
+        raise ValueError(f"interval is {interval!r}; allowed: greenwood, poisson; greenwood is this project's choice")
     time, event = check_follow_up(time, event)
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
-    value = float((1 - survival_at(time, event, horizon)) / np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
+    observed = float(1 - survival_at(time, event, horizon))
+    value = observed / float(np.mean(1 - lrfs)) if lrfs.min() < 1 else np.nan
     events = int((event & (time <= horizon)).sum())
     if not np.isfinite(value) or events == 0:
         reason = horizon_note(time, event, horizon, minimum_at_risk=0) or "every predicted risk is 0"
         return Estimate(value, 0.0 if value == 0 else np.nan, np.nan, reason)
-    factor = np.exp(norm.ppf(0.5 + level / 2) / np.sqrt(events))
+    error = 1 / np.sqrt(events) if interval == "poisson" else _log_risk_error(time, event, horizon)
+    if not np.isfinite(error):
+        return Estimate(value, np.nan, np.nan, f"all have recurred by {horizon:g} months: no interval")
+    factor = np.exp(norm.ppf(0.5 + level / 2) * error)
     return Estimate(value, float(value / factor), float(value * factor))
+
+
+def _log_risk_error(time: np.ndarray, event: np.ndarray, horizon: float) -> float:
+    """Return Greenwood's standard error of log(1 - S) at a horizon that some event has reached."""
+    last = kaplan_meier(time, event).query("time <= @horizon").iloc[-1]
+    return float(last["std_error"] / (1 - last["survival"]))
 
 
 def calibration_slope(time: Any, event: Any, linear_predictor: Any, *, weights: Any = None) -> Any:
@@ -140,15 +160,35 @@ def _spline(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
     return np.column_stack([x, bend / (high - low) ** 2])
 
 
+def within_bounds(lrfs: np.ndarray) -> np.ndarray:
+    """Return predictions with 0 and 1, which have no log hazard, moved to 0.0001 and 0.9999.
+
+    Where others lie still further out, the certain ones are moved to the outermost of these, so that the order stays.
+
+    References
+    ----------
+    The bounds in use in R: 0.9999 in the code of Austin, Harrell & van Klaveren (Stat Med 2020), 1e-4 in mlr3proba.
+    """
+    inside = lrfs[(lrfs > 0) & (lrfs < 1)]
+    low, high = min(CERTAIN, inside.min(initial=1.0)), max(1 - CERTAIN, inside.max(initial=0.0))
+    return np.where(lrfs <= 0, low, np.where(lrfs >= 1, high, lrfs))
+
+
+def certain_note(lrfs: np.ndarray) -> str:
+    """Say how many predictions of 0 or 1 `within_bounds` moves, or return an empty text."""
+    certain = int(np.sum((lrfs <= 0) | (lrfs >= 1)))
+    return f"{certain} predicted LRFS of 0 or 1 taken as {CERTAIN:g} or {1 - CERTAIN:g}" if certain else ""
+
+
 def _smooth_observed(
     time: np.ndarray, event: np.ndarray, lrfs: np.ndarray, horizon: float, counts: np.ndarray | None, ties: str
 ) -> np.ndarray:
     """Return the smoothed observed risk of every patient, shape (B, n); NaN where no curve can be fitted."""
     rows = 1 if counts is None else len(counts)
     nothing = np.full((rows, len(time)), np.nan)
-    if lrfs.min() <= 0 or lrfs.max() >= 1 or len(time) < 10 or np.isnan(survival_at(time, event, horizon)):
+    if len(time) < 10 or np.isnan(survival_at(time, event, horizon)):
         return nothing
-    x = np.log(-np.log(lrfs))
+    x = np.log(-np.log(within_bounds(lrfs)))
     knots = spline_knots(x)
     if (np.diff(knots) <= 0).any():
         return nothing
@@ -164,11 +204,13 @@ def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline
     A Cox model on a restricted cubic spline (three knots) of log(-log(lrfs)) describes what was observed. lifelines'
     ``survival_probability_calibration`` fits another spline that does not converge for times in days.
 
+    Predictions of exactly 0 or 1 enter the spline by `within_bounds`, and stay as they are on the axis.
+
     Returns
     -------
     pandas.DataFrame
         predicted (increasing), observed. Observed is NaN where the curve cannot be fitted: fewer than ten
-        patients, predictions of exactly 0 or 1 or all alike, follow-up ending before the horizon.
+        patients, predictions all alike, follow-up ending before the horizon.
 
     References
     ----------
@@ -177,7 +219,9 @@ def calibration_curve(time: Any, event: Any, lrfs: Any, horizon: float, baseline
     time, event = check_follow_up(time, event)
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     observed = _smooth_observed(time, event, lrfs, horizon, None, baseline)[0]
-    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values("predicted", ignore_index=True)
+    return pd.DataFrame({"predicted": 1 - lrfs, "observed": observed}).sort_values(
+        "predicted", kind="stable", ignore_index=True
+    )
 
 
 class CalibrationErrors(NamedTuple):
@@ -227,7 +271,7 @@ def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any =
     Parameters
     ----------
     time, event, lrfs, horizon, weights
-        As in `ici`; every row of counts has the same sum.
+        As in `ici`.
 
     Returns
     -------
@@ -237,9 +281,45 @@ def ici_e50_e90(time: Any, event: Any, lrfs: Any, horizon: float, weights: Any =
     lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
     counts = check_weights(weights, len(time))
     distance = np.abs(_smooth_observed(time, event, lrfs, horizon, counts, "efron") - (1 - lrfs))
-    drawn = np.repeat(distance.ravel(), counts.astype(int).ravel()).reshape(len(counts), -1)
-    errors = np.vstack([drawn.mean(axis=1), np.quantile(drawn, [0.5, 0.9], axis=1)])
+    drawn = (np.repeat(row, own) for row, own in zip(distance, counts.astype(int), strict=True))
+    errors = np.array([[each.mean(), *np.quantile(each, [0.5, 0.9])] for each in drawn]).T
     return errors[:, 0] if weights is None else errors
+
+
+def errors_if_calibrated(
+    time: Any, event: Any, lrfs: Any, horizon: float, *, draws: int = 100, seed: int = 2026
+) -> np.ndarray:
+    """Return ICI, E50 and E90 of outcomes drawn from the predictions themselves: what chance makes of a right model.
+
+    The errors are distances, so they are above 0 also where every prediction is right, the more so the fewer
+    patients; their bootstrap intervals never hold 0. These draws say what to compare them with.
+
+    Parameters
+    ----------
+    time, event, lrfs, horizon
+        As in `ici`; of the follow-up only the censoring is used.
+    draws : int
+        Cohorts drawn: the same patients, recurrences by a constant hazard that meets each prediction at the horizon,
+        censored by draws from the Kaplan-Meier curve of the censoring.
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (3, draws)
+        NaN for a draw without a curve.
+    """
+    time, event = check_follow_up(time, event)
+    lrfs = check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
+    rng, hazard = np.random.default_rng(seed), -np.log(within_bounds(lrfs)) / horizon
+    steps = count_steps(time, event, np.ones((1, len(time))))
+    curve, ends = censoring_curve(steps)[0, 1:], np.append(steps.times, steps.times[-1])
+    found = np.empty((3, draws))
+    for draw in range(draws):
+        recurs = rng.exponential(1 / hazard)
+        leaves = ends[np.searchsorted(-curve, -rng.random(len(time)), side="left")]
+        given = (np.minimum(recurs, leaves), recurs <= leaves, lrfs, horizon)
+        found[:, draw] = ici_e50_e90(*given) if given[1].any() else np.nan
+    return found
 
 
 def calibration_band(
@@ -260,7 +340,7 @@ def calibration_band(
     low, high = np.quantile(curves, tails, axis=0) if len(curves) else np.full((2, len(time)), np.nan)
     observed = _smooth_observed(time, event, lrfs, horizon, None, "efron")[0]
     table = pd.DataFrame({"predicted": 1 - lrfs, "observed": observed, "ci_low": low, "ci_high": high})
-    return table.sort_values("predicted", ignore_index=True)
+    return table.sort_values("predicted", kind="stable", ignore_index=True)
 
 
 def observed_expected_overall(event: Any, lrfs_at_own_time: Any, *, level: float = 0.95) -> Estimate:
@@ -296,38 +376,78 @@ def observed_expected_overall(event: Any, lrfs_at_own_time: Any, *, level: float
 
 
 class DCalibration(NamedTuple):
-    """Chi-square over the bins, its p-value, and the expected-equal share of patients in each bin."""
+    """Chi-square, its degrees of freedom and p-value, and the share of patients in each bin (Haider's)."""
 
     chi2: float
+    df: int
     p: float
     shares: np.ndarray
 
 
+FEWEST_EXPECTED = 5.0  # recurrences in a bin, below which a chi-square approximation is not trusted
+
+
 def d_calibration(event: Any, lrfs_at_own_time: Any, *, bins: int = 10) -> DCalibration:
     """Test whether predicted survival at the patients' own event times is spread evenly over [0, 1].
+
+    Haider's chi-square spreads a censored patient evenly over the bins below, which makes the bins more alike than
+    they are: under censoring it hardly ever rejects. Here each patient counts in a bin only as long as he or she is
+    followed through it: observed recurrences against the hazard that the predictions promise there. Their differences
+    are uncorrelated whatever the censoring, and the model is frozen, so the chi-square has one degree for each bin.
 
     Parameters
     ----------
     event : array_like, shape (n,)
         0/1.
     lrfs_at_own_time : array_like, shape (n,)
-        Predicted probability of being free of recurrence at the patient's own last time.
+        Predicted probability of being free of recurrence at the patient's own last time; 0 and 1 by `within_bounds`.
     bins : int
-        Equal bins of [0, 1]; a censored patient is spread over the bins below its own probability.
+        Equal bins of [0, 1]; neighbours are merged until 5 recurrences are expected in each.
+
+    Returns
+    -------
+    DCalibration
+        NaN where fewer than 5 recurrences are expected at all. `shares` are those of Haider et al., to look at.
 
     References
     ----------
-    Haider et al., JMLR 2020.
+    Haider et al., JMLR 2020 (question and shares); chi-square of observed and expected events in a simple
+    hypothesis under censoring: Hjort, Int Stat Rev 1990; Hollander & Pena, JASA 1992.
     """
     survival = np.asarray(lrfs_at_own_time, float)
     _, event = check_follow_up(np.ones(len(survival)), event)
     survival = check_numbers("lrfs_at_own_time", survival, len(event), 0, 1)
+    passed = -np.log(within_bounds(survival))[:, None]
+    edges = -np.log(1 - np.arange(bins) / bins)
+    ends = np.append(edges[1:], np.inf)
+    expected = np.clip(np.minimum(passed, ends) - edges, 0, None).sum(axis=0)
+    observed = (event[:, None] & (passed >= edges) & (passed < ends)).sum(axis=0)
+    chi2, df = _merged_chi2(observed, expected)
+    p = float(chi2_distribution.sf(chi2, df)) if df else np.nan
+    return DCalibration(chi2, df, p, _shares(survival, event, bins))
+
+
+def _merged_chi2(observed: np.ndarray, expected: np.ndarray) -> tuple[float, int]:
+    """Merge neighbouring bins until enough events are expected in each; a rest joins the last."""
+    member = np.zeros(len(expected), int)
+    groups, held = 0, 0.0
+    for k, size in enumerate(expected):
+        member[k] = groups
+        held += size
+        if held >= FEWEST_EXPECTED:
+            groups, held = groups + 1, 0.0
+    if not groups:
+        return np.nan, 0
+    member = np.minimum(member, groups - 1)
+    seen, due = np.bincount(member, observed), np.bincount(member, expected)
+    return float(((seen - due) ** 2 / due).sum()), groups
+
+
+def _shares(survival: np.ndarray, event: np.ndarray, bins: int) -> np.ndarray:
+    """Return the share of patients in each bin, a censored one spread over the bins below."""
     edges = np.arange(bins) / bins
-    inside = np.minimum((survival * bins).astype(int), bins - 1)
-    certain = np.eye(bins)[inside]
+    certain = np.eye(bins)[np.minimum((survival * bins).astype(int), bins - 1)]
     below = np.clip(survival[:, None] - edges, 0, 1 / bins)
     spread = below / np.maximum(survival, 1e-300)[:, None]
     spread[survival == 0] = np.eye(bins)[0]
-    counts = np.where(event[:, None], certain, spread).sum(axis=0)
-    chi2 = float(((counts - len(event) / bins) ** 2).sum() / (len(event) / bins))
-    return DCalibration(chi2, float(chi2_distribution.sf(chi2, bins - 1)), counts / len(event))
+    return np.where(event[:, None], certain, spread).sum(axis=0) / len(event)

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
+from rps_utils.machine.compiled import compiled
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_weights, one_or_all, ratio, refuse
 
 _SAME = np.finfo(float).eps ** 0.5  # R's tolerance for "the curve is exactly at one half"
@@ -32,13 +33,27 @@ class Steps(NamedTuple):
 def count_steps(time: np.ndarray, event: np.ndarray, weights: np.ndarray) -> Steps:
     """Count events, censorings and patients at risk (T >= t) at every distinct time of every resample."""
     times, column = np.unique(time, return_inverse=True)
-    order = np.argsort(time, kind="stable")
-    starts = np.searchsorted(time[order], times)
-    sorted_counts = weights[:, order]
-    events = np.add.reduceat(sorted_counts * event[order], starts, axis=1)
-    leaving = np.add.reduceat(sorted_counts, starts, axis=1)
-    at_risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1]
-    return Steps(times, column, at_risk, events, leaving - events)
+    return Steps(
+        times, column, *_counted(np.ascontiguousarray(weights, dtype=float), column, event.astype(bool), len(times))
+    )
+
+
+@compiled
+def _counted(counts, column, event, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return patients at risk, events and censorings (B, size); `column` (n,) is each patient's time."""
+    at_risk, events = np.zeros((len(counts), size)), np.zeros((len(counts), size))
+    censored = np.zeros((len(counts), size))
+    for b in range(len(counts)):
+        for i in range(len(column)):
+            if event[i]:
+                events[b, column[i]] += counts[b, i]
+            else:
+                censored[b, column[i]] += counts[b, i]
+        followed = 0.0
+        for k in range(size - 1, -1, -1):
+            followed += events[b, k] + censored[b, k]
+            at_risk[b, k] = followed
+    return at_risk, events, censored
 
 
 def _curve(hazard: np.ndarray) -> np.ndarray:
@@ -286,7 +301,7 @@ def logrank_table(time: Any, event: Any, group: Any) -> pd.DataFrame:
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p)
+    order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(stepped, 1)[np.argsort(order)]
 
@@ -329,9 +344,13 @@ def incidence_curve(time: Any, cause: Any, level: float = 0.95) -> pd.DataFrame:
     steps, curves = _incidences(time, cause)
     incidence, n, d, own = curves[0], steps.at_risk[0], steps.events[0], steps.events[1]
     before = event_curve(steps)[0, :-1]
-    gap = np.tril(incidence[:, None] - incidence)  # from every earlier time to every time
-    moved = gap**2 * ratio(d, n * (n - d), 0.0) - 2 * gap * before * own / n**2
-    error = np.sqrt(np.maximum(moved.sum(axis=1) + np.cumsum(before**2 * own * (n - own) / n**3), 0))
+    # The squared distances from every earlier time to every time, summed, written out: no table of times by times.
+    lost, met = ratio(d, n * (n - d), 0.0), before * own / n**2
+    squared = incidence**2 * np.cumsum(lost) - 2 * incidence * np.cumsum(incidence * lost)
+    squared += np.cumsum(incidence**2 * lost)
+    crossed = incidence * np.cumsum(met) - np.cumsum(incidence * met)
+    moved = squared - 2 * crossed + np.cumsum(before**2 * own * (n - own) / n**3)
+    error = np.sqrt(np.maximum(moved, 0))
     free = np.where(incidence > 1 - 1e-12, 0.0, 1 - incidence)  # all recurred, up to rounding
     low, high = _bounds("log-log", free, ratio(error, free, np.nan), norm.ppf(0.5 + level / 2))
     columns = {"time": steps.times, "incidence": incidence, "std_error": error, "ci_low": 1 - high, "ci_high": 1 - low}

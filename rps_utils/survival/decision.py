@@ -112,3 +112,34 @@ def gain_over_all(
         net_benefit_at(time, event, risk, horizon, threshold, weights) for risk in (predicted_risk, everybody)
     )
     return own - everyone
+
+
+def net_benefits(
+    time: Any, event: Any, predicted_risk: Any, horizon: float, thresholds: Any, weights: Any = None
+) -> np.ndarray:
+    """Return the net benefit of acting on the model, of acting on everybody, and their difference.
+
+    Parameters
+    ----------
+    time, event, predicted_risk, horizon, weights
+        As in `net_benefit_at`.
+    thresholds : array_like, shape (k,)
+
+    Returns
+    -------
+    ndarray of shape (3 k,) or (3 k, B)
+        The three at the first threshold, then at the next.
+    """
+    time, event = check_follow_up(time, event)
+    risk = check_numbers("predicted_risk", predicted_risk, len(time), 0, 1, "give 1 - lrfs, not a score")
+    thresholds = np.atleast_1d(np.asarray(thresholds, float))
+    _check_thresholds(thresholds)
+    counts = check_weights(weights, len(time))
+    drawn, survival = counts.sum(axis=1), np.atleast_1d(survival_at(time, event, horizon, counts))
+    found = []
+    for threshold in thresholds:
+        own = _benefit(time, event, counts * (risk >= threshold), horizon, threshold, drawn)
+        everybody = 1 - survival - survival * threshold / (1 - threshold)
+        found += [own, everybody, own - everybody]
+    values = np.array(found)
+    return values[:, 0] if weights is None else values

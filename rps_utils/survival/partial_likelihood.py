@@ -15,6 +15,7 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import rankdata
 
+from rps_utils.machine.compiled import compiled
 from rps_utils.survival.curves import count_steps, event_curve
 from rps_utils.survival.follow_up import check_follow_up, check_weights
 
@@ -99,8 +100,80 @@ def _terms(rows: _Rows, beta: np.ndarray, ties: str) -> _Terms:
 
 
 def _totals(rows: _Rows, beta: np.ndarray, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    terms = _terms(rows, beta, ties)
-    return terms.loglik.sum(axis=1), terms.score.sum(axis=1), terms.information.sum(axis=1)
+    """Return log-likelihood (B,), score (B, p) and information (B, p, p) at beta (B, p)."""
+    loglik, score, information, _ = _summed(rows, beta, ties, len(rows.times))
+    return loglik, score, information
+
+
+def _summed(rows: _Rows, beta: np.ndarray, ties: str, hazards: int) -> tuple[np.ndarray, ...]:
+    """Return what `_terms` gives, summed over the event times, and the hazard of the first `hazards` of them (B,)."""
+    dead = np.zeros(len(rows.x), bool)
+    dead[rows.event_rows] = True
+    x, counts = np.ascontiguousarray(rows.x), np.ascontiguousarray(rows.counts, dtype=float)
+    return _sum_terms(x, counts, np.ascontiguousarray(beta), rows.starts, dead, ties == "efron", hazards)
+
+
+@compiled
+def _sum_terms(x, counts, beta, starts, dead, efron, hazards):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Walk through the event times from the last to the first; a row enters the risk set when its time is reached."""
+    n, p = x.shape
+    replicates, size = len(counts), 1 + p + p * p
+    loglik, score = np.zeros(replicates), np.zeros((replicates, p))
+    information, hazard = np.zeros((replicates, p, p)), np.zeros(replicates)
+    predictor, sums, dying, own = np.empty(n), np.empty(size), np.empty(size), np.empty(p)
+    for b in range(replicates):
+        for i in range(n):
+            predictor[i] = 0.0
+            for j in range(p):
+                predictor[i] += beta[b, j] * x[i, j]
+        shift = predictor.max()
+        sums[:] = 0.0
+        entered = n
+        for m in range(len(starts) - 1, -1, -1):
+            upto = starts[m + 1] if m + 1 < len(starts) else n
+            dying[:], own[:] = 0.0, 0.0
+            events = 0.0
+            while entered > starts[m]:
+                entered -= 1
+                if counts[b, entered] == 0:
+                    continue
+                lives = counts[b, entered] * np.exp(predictor[entered] - shift)
+                fails = dead[entered] and entered < upto
+                if fails:
+                    events += counts[b, entered]
+                    loglik[b] += counts[b, entered] * (predictor[entered] - shift)
+                for part in range(2 if fails else 1):
+                    into = sums if part == 0 else dying
+                    into[0] += lives
+                    for j in range(p):
+                        moved = lives * x[entered, j]
+                        into[1 + j] += moved
+                        for k in range(j + 1):
+                            into[1 + p + j * p + k] += moved * x[entered, k]
+                if fails:
+                    for j in range(p):
+                        own[j] += counts[b, entered] * x[entered, j]
+            for j in range(p):
+                score[b, j] += own[j]
+            done = 0
+            while done < events:
+                share = done / events if efron else 0.0
+                total = sums[0] - share * dying[0]
+                loglik[b] -= np.log(total)
+                for j in range(p):
+                    mean = (sums[1 + j] - share * dying[1 + j]) / total
+                    score[b, j] -= mean
+                    for k in range(j + 1):
+                        other = (sums[1 + k] - share * dying[1 + k]) / total
+                        square = sums[1 + p + j * p + k] - share * dying[1 + p + j * p + k]
+                        information[b, j, k] += square / total - mean * other
+                if m < hazards:
+                    hazard[b] += np.exp(-shift) / total
+                done += 1
+        for j in range(p):
+            for k in range(j):
+                information[b, k, j] = information[b, j, k]
+    return loglik, score, information, hazard
 
 
 def _solve(information: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -314,8 +387,8 @@ def baseline_hazard(
         return np.zeros(len(counts))
     centre = x.mean(axis=0)
     rows = _sort_rows(time, event, x - centre, counts)
-    increments = _terms(rows, np.nan_to_num(beta), ties).hazard[:, rows.times <= horizon]
-    return increments.sum(axis=1) * np.exp(-(beta @ centre))
+    reached = int(np.searchsorted(rows.times, horizon, side="right"))
+    return _summed(rows, np.nan_to_num(beta), ties, reached)[3] * np.exp(-(beta @ centre))
 
 
 def _time_scale(time: np.ndarray, event: np.ndarray, transform: str) -> Callable[[np.ndarray], np.ndarray]:

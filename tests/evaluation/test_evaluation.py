@@ -205,7 +205,20 @@ def test_certain_predictions_have_no_slope(scores):
     row = one(calibration_rows(certain, LANDMARKS, n_bootstrap=50), kind="validation", metric="calibration_slope")
     assert row["horizon_months"] == 12
     row = one(calibration_rows(certain, [36], n_bootstrap=50), kind="validation", metric="calibration_slope")
-    assert np.isnan(row["value"]) and "exactly 0 or 1" in row["note"]
+    assert np.isnan(row["value"]) and "predicted LRFS of 0 or 1 taken as 0.0001 or 0.9999" in row["note"]
+
+
+@pytest.mark.parametrize("certain", [0.0, 1.0])
+def test_one_certain_prediction_removes_neither_errors_nor_curve(scores, certain):
+    rows = scores[(scores["model"] == "True") & (scores["kind"] == "validation")].reset_index(drop=True)
+    rows.loc[0, "lrfs_36"] = certain
+    table = calibration_rows(rows, [36], n_bootstrap=50)
+    for metric in ("ici", "e50", "e90", "calibration_slope"):
+        row = one(table, metric=metric)
+        assert np.isfinite(row["value"]) and "1 predicted LRFS of 0 or 1 taken as" in row["note"]
+    expected = one(table, metric="ici_expected")
+    assert 0 < expected["ci_low"] < expected["value"] < expected["ci_high"] < 0.5
+    assert "never holds 0" in expected["note"]
 
 
 def test_brier_and_ipa_prefer_the_honest_probabilities():

@@ -22,13 +22,13 @@ from rps_utils.finished.models import (
     FrozenRun,
     _check_features,
     _fusion,
-    _plain,
     digest,
     load_run,
+    plain_settings,
     read_networks,
 )
 from rps_utils.imaging.features import ExtractionSettings
-from rps_utils.imaging.patches import PatchSettings, write_patches
+from rps_utils.imaging.patches import PatchSettings, read_patches, write_patches
 from rps_utils.learning import crossfit, fusion, ledger
 from rps_utils.learning.cox import learn_design
 from rps_utils.learning.radiomics import RadiomicModel
@@ -180,10 +180,23 @@ def test_patients_whose_outcome_taught_the_run_are_refused_under_any_name(run):
         predict.refuse_training_patients(frozen, np.stack([patch + 1, patch]), pd.Index(["NEW-1", "NEW-2"]))
 
 
+def test_an_altered_image_of_a_training_patient_is_refused_unless_it_is_somebody_else(whole):
+    frozen = load_run(whole / "run")
+    trained, _ = read_patches(whole / "run" / "patches.npz", ["P00", "P03"])
+    noise = np.random.default_rng(0).normal(0, 0.015, trained[0].shape)
+    new = (trained + noise).astype(np.float16)[:, :, :, ::-1]
+    ids = pd.Index(["NEW-1", "NEW-2"])
+    with pytest.raises(ValueError, match=r"1 patients have nearly the image of one .* trained on \(NEW-1 and P00\)"):
+        predict.refuse_training_patients(frozen, new, ids)
+    predict.refuse_training_patients(frozen, new, ids, pd.Series({"NEW-1": "P00"}))
+    predict.refuse_training_patients(frozen, new[1:], ids[1:])
+
+
 def test_an_unfinished_run_is_named_with_what_it_lacks(tmp_path):
     (tmp_path / "cohort.csv").write_text("patient_id\n")
     with pytest.raises(
-        FileNotFoundError, match=r"no finished run; missing: patches.npz \(notebook 01\).*DLCM.json \(not"
+        FileNotFoundError,
+        match=r"no finished run; missing: patches.npz \(01_\w+\).*DLCM.json \(06_\w+\).*finish it with",
     ):
         load_run(tmp_path)
 
@@ -252,7 +265,7 @@ def trained(tmp_path_factory):
     cohort = cohort.assign(time_months=draw.exponential(20, 24) + 1, event=np.arange(24) % 2)
     quick = TrainingSettings(epochs=10, network_options={"widths": [4]}, seeds_per_fold=2, seed=3)
     sets = crossfit.leave_out_sets(3, whole=False)
-    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=_plain(settings))
+    scores = fit_fold_networks(patches, cohort, sets, quick, run / "models", preprocessing=plain_settings(settings))
     write_patches(cohort["patient_id"], patches, settings, run / "patches.npz")
     return run, cohort, patches, settings, scores
 
@@ -275,7 +288,9 @@ def test_networks_of_other_patches_or_lost_ones_are_named(trained, tmp_path):
         predict.network_scores(run, patches, replace(settings, spacing_mm=9.0), pd.Index([]))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / ENSEMBLES).write_text((run / "models" / ENSEMBLES).read_text())
-    with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: train the networks of this run again"
+    ):
         read_networks(tmp_path, settings)
 
 

@@ -201,6 +201,37 @@ def test_store_is_used_while_crop_and_settings_stay(crops, tmp_path, monkeypatch
     assert "computed" in extract_cohort(crops, ["P0"], ORIGINAL, store)
 
 
+DAMAGE = {
+    "a number cut short": lambda text: re.sub(r"(Mean\": -?\d+\.\d\d)\d+", r"\1", text, count=1),
+    "cut in the middle": lambda text: text[: len(text) // 2],
+    "a value altered": lambda text: text.replace('Mean": ', 'Mean": 1', 1),
+    "no hash": lambda text: re.sub(r'"sha256": "\w+"', '"sha256": null', text),
+    "empty": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
+def test_stored_features_that_are_damaged_are_extracted_again_and_said_to_be(crops, tmp_path, capsys, spoil):
+    store = tmp_path / "store"
+    first = extract_cohort(crops, ["P0", "P1"], ORIGINAL, store)
+    kept = store / "P1.json"
+    sound = kept.read_text()
+    kept.write_text(spoil(sound))
+    assert kept.read_text() != sound
+    capsys.readouterr()
+    pd.testing.assert_frame_equal(extract_cohort(crops, ["P0", "P1"], ORIGINAL, store), first)
+    said = capsys.readouterr().out
+    assert "P1.json" in said and "the features are extracted again" in said and "P0.json" not in said
+    assert kept.read_text() == sound
+
+
+def test_a_crop_cut_short_is_named(crops, tmp_path):
+    path = crop_paths(crops, "P1")[0]
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ExtractionError, match=r"P1: ValueError: .*P1_ct.nii.gz: not readable as a NIfTI image"):
+        extract_cohort(crops, ["P0", "P1"], ORIGINAL, tmp_path / "store")
+
+
 def test_processes_do_not_change_values(crops, tmp_path):
     ids = ["P0", "P1", "P2"]
     one = extract_cohort(crops, ids, ORIGINAL, tmp_path / "one")

@@ -63,7 +63,7 @@ def original_features(root, row):
 
 
 def test_phantom_as_dicom_comes_back_voxel_by_voxel(tmp_path):
-    manifest = write_cohort(tmp_path / "nifti", 2, seed=5)
+    manifest = write_cohort(tmp_path / "nifti", 3, seed=5)
     write_twin(manifest, tmp_path / "dicom")
     done = run(tmp_path / "dicom", tmp_path / "out")
     assert done.quarantine.empty

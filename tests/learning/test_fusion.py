@@ -169,3 +169,54 @@ def test_the_reason_travels_into_the_notes_of_the_metrics(cohort, tmp_path):
         assert set(predicted["kind"]) == {"apparent", "cross_fitted", "validation"}
         assert predicted["value"].isna().all()
         assert predicted["note"].str.contains("points the wrong way in training").all()
+
+
+def by_sum(rows):
+    """Cross-fitted scores of a learner that adds up features by their covariance with the outcome."""
+    draws = np.random.default_rng(4).normal(size=(400, 12))
+    features = pd.DataFrame(draws[: len(rows)], index=rows["patient_id"])
+
+    def learn(learners):
+        outcome = learners["event"] - learners["time_months"] / learners["time_months"].mean()
+        weights = features.loc[learners["patient_id"]].T.to_numpy() @ outcome.to_numpy()
+        return lambda ids: features.loc[ids].to_numpy() @ weights
+
+    return crossfit.cross_fit(rows, learn)
+
+
+def test_outcomes_dealt_anew_find_noise_to_be_noise_and_repeat(cohort):
+    training = cohort[cohort["split"] == "training"]
+    score = by_sum(training)
+    first, again = (
+        fusion.independent_predictor(training, ["age"], score, refit=by_sum, deals=19, seed=3) for _ in range(2)
+    )
+    assert first == again and first["test"] == "outcomes dealt anew 19 times"
+    assert 0.01 < first["p_predictor"] < 1
+    counted = fusion.independent_predictor(training, [], score, refit=by_sum, deals=99, folds_stay=True)
+    assert counted["p_predictor"] * 100 == pytest.approx(round(counted["p_predictor"] * 100))
+
+
+def test_a_refit_that_is_not_the_score_is_refused(cohort):
+    training = cohort[cohort["split"] == "training"]
+    signal = training.set_index("patient_id")["signal"]
+    with pytest.raises(ValueError, match="refit gives other scores"):
+        fusion.independent_predictor(training, [], signal, refit=by_sum)
+    with pytest.raises(ValueError, match="deals is 5; allowed: 19 or more"):
+        fusion.independent_predictor(training, [], signal, refit=by_sum, deals=5)
+
+
+def test_many_folds_without_refits_give_no_p(cohort):
+    training = cohort[cohort["split"] == "training"].copy()
+    training["fold"] = np.arange(len(training)) % 10
+    found = fusion.independent_predictor(training, [], training.set_index("patient_id")["signal"])
+    assert np.isnan(found["p_predictor"]) and found["test"].startswith("10 folds: without refits no test is known")
+
+
+def test_the_test_is_named(cohort):
+    training, validation = (cohort[cohort["split"] == split] for split in ("training", "validation"))
+    fitted = perfect_score(cohort)
+    assert fusion.independent_predictor(training, ["age"], fitted)["test"] == "halved, clinical part taken out"
+    assert fusion.independent_predictor(training, ["age"], fitted)["p_predictor"] < 1e-3
+    assert fusion.independent_predictor(training, ["age"], fitted.cross_fitted)["test"] == "halved"
+    plain = fusion.independent_predictor(validation, [], fitted.validation)
+    assert plain["test"].startswith("plain") and plain["p_predictor"] == pytest.approx(plain["p"] / 2)

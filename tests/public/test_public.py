@@ -22,8 +22,7 @@ from rps_utils.ingest.clinical_table import read_mapping
 from rps_utils.ingest.series import find_series, series_faults
 from rps_utils.lab.phantom.dicom import edit_files
 from rps_utils.public import download as fetching
-from rps_utils.public.download import DownloadError, download
-from rps_utils.public.download import series_faults as download_faults
+from rps_utils.public.download import DownloadError, download, download_faults
 from rps_utils.public.ingest import describe_columns, ingest_collection
 from rps_utils.public.series import COHORTS, compare_series, pinned_series, read_collections, read_recipe, read_series
 from tests.public.stand_in import COLUMNS, SEGMENTS, SHEET, stand_in_scan, write_stand_in

@@ -238,7 +238,7 @@ def calibration(data):
 
 
 def calibration_at(data, args, lrfs, t):
-    ratio = observed_expected(*args, lrfs, t)
+    ratio = observed_expected(*args, lrfs, t, interval="poisson")
     yield from {"oe": ratio.value, "oe_lo": ratio.ci_low, "oe_hi": ratio.ci_high}.items()
     yield from {"obs_risk_km": 1 - survival_at(*args, t), "mean_pred": 1 - lrfs.mean()}.items()
     k = data.config["calib_k"]

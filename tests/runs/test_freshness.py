@@ -95,6 +95,10 @@ CHANGES = {
     ),
     "the kernel's name": (edit_notebook(lambda content: content["metadata"].update(kernelspec={"name": "py"})), []),
     "a damaged output": (append("run/fits/a.csv", "\n"), ["02_fit"]),
+    "an output cut within a number": (
+        lambda chain: write_text((chain.run / "fits" / "a.csv").read_text()[:-1], chain.run / "fits" / "a.csv"),
+        ["02_fit"],
+    ),
     "a lost output": (lambda chain: (chain.run / "end.csv").unlink(), ["04_end"]),
     "a lost figure": (lambda chain: (chain.run / "figures" / "03_claim.html").unlink(), ["03_claim"]),
     "a lost executed notebook": (lambda chain: (chain.run / "notebooks" / "03_claim.ipynb").unlink(), ["03_claim"]),

@@ -12,6 +12,7 @@ from sksurv.metrics import brier_score as sksurv_brier
 from sksurv.metrics import cumulative_dynamic_auc
 from sksurv.util import Surv
 
+from rps_utils.lab.levels import coverage
 from rps_utils.survival import calibration
 from rps_utils.survival.brier import brier_score, integrated_brier, ipa
 from rps_utils.survival.calibration import (
@@ -20,12 +21,15 @@ from rps_utils.survival.calibration import (
     calibration_groups,
     calibration_slope,
     calibration_slope_interval,
+    certain_note,
     d_calibration,
+    errors_if_calibrated,
     ici,
     ici_e50_e90,
     observed_expected,
     observed_expected_overall,
     spline_knots,
+    within_bounds,
 )
 from rps_utils.survival.concordance import harrell_c, pair_counts, uno_c
 from rps_utils.survival.curves import (
@@ -577,3 +581,62 @@ def test_importing_the_metrics_loads_neither_torch_nor_matplotlib():
     code = f"import sys, rps_utils.survival.brier, rps_utils.intervals.comparison; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"
+
+
+def test_certain_predictions_move_just_inside_the_others():
+    moved = within_bounds(np.array([0.0, 0.5, 1.0, 0.99999, 0.2]))
+    assert moved.tolist() == [1e-4, 0.5, 0.99999, 0.99999, 0.2]
+    assert certain_note(np.array([0.0, 0.5, 1.0])) == "2 predicted LRFS of 0 or 1 taken as 0.0001 or 0.9999"
+    assert certain_note(np.array([0.5])) == ""
+
+
+def test_greenwood_interval_of_the_ratio_by_hand():
+    """Ten patients, four events by month 5, nobody censored before: S = .6, SE(S)^2 = .6 * .4 / 10."""
+    time, event = np.arange(1.0, 11), np.r_[1, 1, 1, 1, np.zeros(6)]
+    found = observed_expected(time, event, np.full(10, 0.5), 5)
+    factor = np.exp(1.959964 * np.sqrt(0.024) / 0.4)
+    assert found[:3] == pytest.approx((0.8, 0.8 / factor, 0.8 * factor), rel=1e-6)
+    poisson = observed_expected(time, event, np.full(10, 0.5), 5, interval="poisson")
+    assert poisson.ci_high / poisson.value == pytest.approx(np.exp(1.959964 / 2), rel=1e-6)
+    with pytest.raises(ValueError, match="interval is 'wald'; allowed: greenwood, poisson"):
+        observed_expected(time, event, np.full(10, 0.5), 5, interval="wald")
+    everybody = observed_expected(time, np.ones(10), np.full(10, 0.5), 10)
+    assert everybody.value == 2 and np.isnan(everybody.ci_low) and "all have recurred" in everybody.note
+
+
+def test_greenwood_covers_and_is_narrower_than_poisson():
+    hits, widths = {"greenwood": 0, "poisson": 0}, {"greenwood": 0.0, "poisson": 0.0}
+    for seed in range(200):
+        cohort = coverage.draw(29, [5, seed])
+        for kind in hits:
+            _, low, high, _ = observed_expected(*cohort[:2], cohort.lrfs, coverage.HORIZON, interval=kind)
+            hits[kind] += low <= 1 <= high
+            widths[kind] += (high - low) / 200
+    assert 0.91 <= hits["greenwood"] / 200 <= 0.99
+    assert widths["greenwood"] < 0.75 * widths["poisson"]
+
+
+def test_d_calibration_rings_as_promised_under_heavy_censoring():
+    level, power = (
+        np.mean(
+            [
+                coverage.tests_of_calibration(coverage.draw(86, [6, i], excess=excess, censored=(6, 60)))[1] <= 0.05
+                for i in range(400)
+            ]
+        )
+        for excess in (1.0, 1.5)
+    )
+    assert 0.025 < level < 0.09 and power > 0.5
+
+
+def test_d_calibration_needs_five_expected_recurrences():
+    few = d_calibration([1, 0, 0], [0.5, 0.9, 0.9])
+    assert np.isnan(few.p) and few.df == 0 and few.shares.sum() == pytest.approx(1)
+
+
+def test_errors_expected_of_a_right_model_shrink_with_the_patients():
+    small, large = (
+        errors_if_calibrated(*cohort[:2], cohort.lrfs, coverage.HORIZON, draws=30)[0].mean()
+        for cohort in (coverage.draw(60, [7]), coverage.draw(1500, [7]))
+    )
+    assert 0.03 < small < 0.15 and large < 0.3 * small

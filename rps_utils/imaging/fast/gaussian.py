@@ -12,7 +12,7 @@ from math import cos, exp, sin
 
 import numpy as np
 
-from rps_utils.imaging.fast.textures import compiled
+from rps_utils.machine.compiled import compiled
 
 DECAY, FREQUENCY = (-1.3932, -1.3732), (0.6681, 2.0787)
 # Weights of the two cosines and the two sines: Gaussian (order 0) and its second derivative.

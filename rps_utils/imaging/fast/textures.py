@@ -6,14 +6,12 @@ needs a test whether it exists. They count and nothing more: what becomes of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property, wraps
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numba import njit
+
+from rps_utils.machine.compiled import compiled
 
 # One of each two opposite neighbours, as steps along the axes of the array: the one that comes later in it. First the
 # step along a row, then those of which the earlier end lies one column further on (see `count_zones`).
@@ -22,25 +20,6 @@ HALF_NEIGHBOURS = sorted(
     key=lambda step: (step != (0, 0, 1), step[2]),
 )
 HIGHEST_LEVEL = int(np.iinfo(np.uint16).max)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the machine code on disk if any folder for it can be written."""
-    try:
-        kernel = njit(cache=True)(function)
-    except RuntimeError:  # neither the folder of this file nor the user's cache can be written
-        return njit(function)
-
-    @wraps(function)
-    def call(*values: Any) -> Any:
-        try:
-            return kernel(*values)
-        except (EOFError, UnpicklingError):  # what was kept is damaged: compile it anew
-            for kept in Path(str(kernel.stats.cache_path)).glob(f"*.{function.__name__}-*"):
-                kept.unlink(missing_ok=True)
-            return kernel(*values)
-
-    return call
 
 
 @compiled

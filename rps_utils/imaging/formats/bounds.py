@@ -50,10 +50,17 @@ def check_size(path: Path, shape: Sequence[int], item: int, most_voxels: int = M
         raise Unfit(value, f"{HIGHEST_RATIO} times the file's size at most", "the file is cut short: copy it again")
 
 
-def check_archive(path: str | Path, most: int) -> None:
+def check_archive(path: str | Path, most: int, called: str = "") -> None:
     """Refuse a zip archive (.xlsx, .npz) whose members unpack to more than `most` bytes in all.
 
     Nothing is unpacked: members never give more than the archive's own list says.
+
+    Parameters
+    ----------
+    path : str or Path
+    most : int
+    called : str
+        What the message calls the file; its path if empty.
 
     Raises
     ------
@@ -62,5 +69,5 @@ def check_archive(path: str | Path, most: int) -> None:
     with ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > most:
-        value = f"{Path(path).name}: {unpacked / 1e6:.0f} MB once unpacked"
+        value = f"{called or path}: {unpacked / 1e6:.0f} MB once unpacked"
         raise Unfit(value, f"{most / 1e6:.0f} MB at most", "is it the right file?")

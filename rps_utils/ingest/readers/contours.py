@@ -14,7 +14,7 @@ import numpy as np
 
 SAME_MM = 0.1  # two outlines nowhere farther apart are one
 FINE = 8  # pixels are cut in so many parts, to compare areas
-PARTS = 1 / FINE**2
+_PART_AREA = 1 / FINE**2
 TRIFLE = 1.0  # pixels of area; less is rounding or the end of a stroke
 SHARE = 0.02  # of the smaller area, likewise
 XOR = "CLOSEDPLANAR_XOR"
@@ -93,7 +93,7 @@ def _refuse_no_area(contour: Contour) -> None:
         raise Unclear(value, "3 points or more", "remove the stray contour where it was drawn")
     if np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1] < 1e-3:
         raise Unclear(f"{_numbers([contour])} is a line", "an outline with an area", "remove it where it was drawn")
-    enclosed = _fine_mask(contour.points, _box([contour])).sum() * PARTS
+    enclosed = _fine_mask(contour.points, _box([contour])).sum() * _PART_AREA
     if abs(enclosed - abs(_signed_area(contour.points))) > max(TRIFLE, SHARE * enclosed):
         raise Unclear(f"{_numbers([contour])} crosses itself", "outlines that do not cross", "draw it anew")
 
@@ -119,7 +119,11 @@ def _is_repeat(one: Contour, other: Contour, spacing: Sequence[float]) -> bool:
         return False
     box = _box([one, other])
     a, b = _fine_mask(one.points, box), _fine_mask(other.points, box)
-    shared, smaller, differing = (a & b).sum() * PARTS, min(a.sum(), b.sum()) * PARTS, (a ^ b).sum() * PARTS
+    shared, smaller, differing = (
+        (a & b).sum() * _PART_AREA,
+        min(a.sum(), b.sum()) * _PART_AREA,
+        (a ^ b).sum() * _PART_AREA,
+    )
     both = _numbers([other, one])
     if differing < _length(one.points):  # less than a strip of one pixel along the outline
         if _farthest_mm(one, other, spacing) > SAME_MM:

@@ -27,7 +27,7 @@ from rps_utils.imaging.formats.bounds import Unfit
 
 PREAMBLE = 128
 MOST_UNPACKED = 2**27  # bytes of a deflated file; a CT slice has half a million
-GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of the first element of a file without preamble
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of the first element of a file without preamble
 LABELMAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")  # DICOM 2024d; pydicom 3.0 has no name for it
 OTHER_FILES = {
     b"PK\x03\x04": "zip archive (unpack it first)",
@@ -91,7 +91,7 @@ def read_dicom(path: Path, **options: Any) -> Dataset:
     if start[PREAMBLE:] == b"DICM":
         deflated = _transfer_syntax(path) == DeflatedExplicitVRLittleEndian
         return dcmread(_inflate(path) if deflated else path, **options)
-    if start[:2] not in GROUPS:
+    if start[:2] not in _FIRST_GROUPS:
         raise InvalidDicomError("no DICOM file")
     dataset = dcmread(path, force=True, **options)
     if not (dataset.get("SOPClassUID") and dataset.get("SOPInstanceUID")):

@@ -14,7 +14,7 @@ MASK_WORDS = frozenset(
     ("mask", "masks", "seg", "segmentation", "label", "labels", "labelmap", "roi", "gtv", "tumour", "tumor", "lesion")
 )
 IMAGE_WORDS = frozenset(("ct", "image", "img", "scan", "volume", "portal", "venous", "arterial"))
-ALLOWED = "one image and one mask for each patient"
+_ALLOWED = "one image and one mask for each patient"
 
 
 class Pair(NamedTuple):
@@ -78,7 +78,7 @@ def _pair(files: list[str]) -> Pair:
     )
     if len(images) > 1 or len(masks) > 1:
         remedy = "put mask or seg into the mask's name; name the files in the columns image and mask of the table"
-        return Pair("", "", [Fault("image files", found, ALLOWED, remedy)])
+        return Pair("", "", [Fault("image files", found, _ALLOWED, remedy)])
     return Pair("".join(images), "".join(masks), [])
 
 

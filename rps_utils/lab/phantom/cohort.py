@@ -20,7 +20,7 @@ from rps_utils.cohort.splits import draw_split
 from rps_utils.files import file_sha256, whole_file, write_csv
 from rps_utils.lab.phantom.ct import render_with_reference
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 
 MANIFEST_COLUMNS = (
     *("patient_id", "image", "mask", "reference_map", "split", "time_months", "event"),

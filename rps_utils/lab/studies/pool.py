@@ -19,7 +19,7 @@ from rps_utils.imaging.patches import PatchSettings, make_patch
 from rps_utils.imaging.volumes import Volume
 from rps_utils.lab.phantom.ct import render_patient
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 
 POOL_SEED, POOL_PATIENTS = 770_001, 600
 CROP_SPACING_MM = 3.0

@@ -12,7 +12,7 @@ from joblib import delayed, parallel_config
 from scipy import stats
 
 from rps_utils.files import write_csv
-from rps_utils.progress import in_parallel
+from rps_utils.machine.progress import in_parallel
 from rps_utils.survival.follow_up import Estimate
 
 RESULTS = Path(__file__).parent / "results"

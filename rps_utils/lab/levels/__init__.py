@@ -1,0 +1,1 @@
+"""How often tests ring and intervals cover where the truth is known."""

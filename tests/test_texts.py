@@ -1,0 +1,82 @@
+"""Formulas: refused in cells and in names of columns at every door, neutralised where a table is written."""
+
+import pandas as pd
+import pytest
+
+from rps_utils.cohort.contract import format_problems
+from rps_utils.cohort.manifest import check_manifest
+from rps_utils.files import read_csv, write_csv
+from rps_utils.ingest.clinical_table import Mapping, read_clinical
+from rps_utils.lab.faults.manifest import clinical_rows, write_small_manifest
+from rps_utils.scores import ScoreTableError, read_scores
+from rps_utils.texts.causes import cause_of
+from rps_utils.texts.cells import is_formula, safe_cell
+
+FORMULAS = ("=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1+1", "＝1+1")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return write_small_manifest(tmp_path_factory.mktemp("manifest"))
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, "risk_=1+1"])
+def test_manifest_refuses_a_column_that_is_a_formula(name, manifest):
+    table = read_csv(manifest).rename(columns={"grade": name.strip()})
+    table.to_csv(manifest.with_name("faulty.csv"), index=False)
+    said = format_problems(check_manifest(manifest.with_name("faulty.csv"), voxels=False))
+    assert "a formula (not shown)" in said
+    assert name not in said
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, "risk_=1+1"])
+def test_clinical_table_refuses_a_column_that_is_a_formula(name, tmp_path):
+    clinical_rows().rename(columns={"grade": name.strip()}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match=r"column 5 is a formula: begin its name with a letter"):
+        read_clinical(tmp_path / "t.csv", Mapping())
+
+
+def test_mapping_cannot_make_a_formula(tmp_path):
+    clinical_rows().to_csv(tmp_path / "t.csv", index=False)
+    own = {c: c for c in ("patient_id", "time_months", "event")}
+    with pytest.raises(ValueError, match="is a formula"):
+        read_clinical(tmp_path / "t.csv", Mapping(columns={**own, "=1+1": "grade"}))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_score_table_refuses_formulas_in_names_and_cells(name, tmp_path):
+    rows = pd.DataFrame(
+        {"patient_id": ["A", "B"], "split": "validation", "time_months": [5.0, 7], "event": [1, 0]}
+    ).assign(model="M", kind="validation", risk=[0.5, 0.1])
+    rows.assign(**{name: 1}).to_csv(tmp_path / "column.csv", index=False)
+    with pytest.raises(ScoreTableError, match="column 8: its name is a formula"):
+        read_scores(tmp_path / "column.csv")
+    rows.assign(model=name).to_csv(tmp_path / "cell.csv", index=False)
+    with pytest.raises(ScoreTableError, match="row 2, column model: a formula"):
+        read_scores(tmp_path / "cell.csv")
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_written_tables_have_no_formula_as_header(name, tmp_path):
+    write_csv(pd.DataFrame({name: [1]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().lstrip('"').startswith("'")
+
+
+@pytest.mark.parametrize("text", ["-3", "+1.5", "-1,5", "G1", "a=b", "-", "1e-5", ""])
+def test_plain_values_are_no_formulas(text):
+    assert not is_formula(text)
+    assert safe_cell(text) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("could not convert string to float: 'Doe^Jane'"), "damaged or of another kind (ValueError)"),
+        (EOFError("Compressed file ended before the end-of-stream marker"), "cut short (EOFError)"),
+        (FileNotFoundError(2, "No such file or directory", "Doe.dcm"), "no such file (FileNotFoundError)"),
+        (RuntimeError("Unable to decompress 'JPEG': missing plugins for Doe"), "no decoder"),
+    ],
+)
+def test_causes_are_told_in_our_own_words(error, told):
+    assert told in cause_of(error)
+    assert "Doe" not in cause_of(error)
