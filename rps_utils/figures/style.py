@@ -259,7 +259,7 @@ def panels(titles: Sequence[str], title: str, *, height: int = 430) -> go.Figure
     """Return a figure with one panel a title, at most three side by side; `height` is that of a row of panels."""
     columns = min(len(titles), PANEL_COLUMNS)
     rows = -(-len(titles) // columns)
-    spacing = {"horizontal_spacing": 0.05, "vertical_spacing": 0.24 / rows}
+    spacing = {"horizontal_spacing": 0.05, "vertical_spacing": 0.32 / rows}
     figure = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **spacing)
     total = height + (rows - 1) * (height - 60)
     figure.update_layout(template=figure_template(), title={"text": title}, height=total, showlegend=False)

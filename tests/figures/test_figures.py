@@ -12,23 +12,35 @@ import pytest
 from rps_utils.figures.calibration import calibration_plot
 from rps_utils.figures.decision import decision_bands, decision_curves
 from rps_utils.figures.discrimination import c_index_plot
-from rps_utils.figures.effects import forest_plot, interval_dots, score_distributions, selected_features
+from rps_utils.figures.effects import forest_plot, interval_dots, place_labels, score_distributions, selected_features
 from rps_utils.figures.risk_groups import incidence_plot, kaplan_meier_plot
 from rps_utils.figures.roc import roc_curves, values_over_time
 from rps_utils.figures.scans import ct_view, map_panels
 from rps_utils.figures.style import (
+    DARK_COLOURS,
+    GREY,
     INK,
     MODEL_COLOURS,
+    PAPER,
+    SPARE_COLOURS,
     file_name,
     model_colours,
     new_figure,
     nothing_to_show,
+    panel_at,
+    panels,
     save_figure,
 )
 from rps_utils.report.page import read_figures
 from rps_utils.run_folder import RunFolder
 
 DATA = pd.DataFrame({"x": [1.0, 2.0], "y": [0.1, 1 / 3]})
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
 
 
 def simple():
@@ -120,6 +132,60 @@ def test_the_report_shows_the_figures_of_all_models(tmp_path):
     assert sorted(figure["caption"] for figure in shown) == sorted(f"of {model}" for model in models)
 
 
+def test_its_page_is_read_on_a_phone_and_on_a_dark_screen(tmp_path):
+    save_figure(new_figure("A long title").add_scatter(x=[1], y=[1]), DATA, tmp_path, "07_test", "What is seen.")
+    page = (tmp_path / "figures" / "07_test.html").read_text()
+    assert '<meta name="viewport"' in page and "prefers-color-scheme: dark" in page
+    assert '<h1 class="chart-title">A long title</h1>' in page  # above the figure, where it wraps under no button
+
+
+def test_every_colour_of_the_look_has_contrast_on_a_dark_screen():
+    night = luminance(DARK_COLOURS[PAPER])
+    colours = [DARK_COLOURS.get(c, c) for c in (INK, GREY, *MODEL_COLOURS.values(), *SPARE_COLOURS)]
+    assert min((luminance(c) + 0.05) / (night + 0.05) for c in colours) > 4.5
+    assert not set(DARK_COLOURS.values()) & {INK, PAPER}
+
+
+LABELS = {
+    "with room": (["a", "b"], [0, 50], [True, True], ["a", "b"], ["bottom center", "bottom center"]),
+    "above where it is needed": (
+        ["LMS", "WDLPS"],
+        [0, 2],
+        [True, True],
+        ["LMS", "WDLPS"],
+        ["bottom center", "top center"],
+    ),
+    "joined where both sides are taken": (
+        *(["G1", "other", "DDLPS"], [0, 1, 2], [True] * 3),
+        *(["G1", "other, DDLPS", ""], ["bottom center", "top center", "bottom center"]),
+    ),
+    "left out where it is not needed": (
+        ["1", "2", "3"],
+        [0, 1, 9],
+        [False, False, True],
+        ["1", "", "3"],
+        ["bottom center"] * 3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "points", "needed", "shown", "sides"), LABELS.values(), ids=LABELS)
+def test_no_two_labels_of_an_axis_collide(labels, points, needed, shown, sides):
+    assert place_labels(labels, points, needed) == (shown, sides)
+
+
+def test_no_model_is_cut_off_below_the_decision_curves():
+    table = pd.DataFrame({"horizon": 12.0, "model": "DL", "threshold": [0.2, 0.5], "net_benefit": [-0.1, -0.4]})
+    figure = decision_curves(table.assign(treat_all=0.3), "Decision curves")
+    assert figure.layout.yaxis.range[0] < -0.4
+
+
+def test_more_than_three_panels_stand_in_several_rows():
+    figure = panels(list("ABCDE"), "Five")
+    assert panel_at(3) == {"row": 1, "col": 3} and panel_at(5) == {"row": 2, "col": 2}
+    assert len({axis.domain for axis in figure.select_yaxes()}) == 2
+
+
 def test_the_look_is_set_on_the_figure_and_nowhere_else():
     before = pio.templates.default, set(pio.templates)
     new_figure("Title")
@@ -131,12 +197,6 @@ def test_models_have_fixed_colours_and_others_get_free_ones():
     assert list(colours) == ["A", "DLCM", "B", "DL"]
     assert colours["DL"] == MODEL_COLOURS["DL"]
     assert len(set(colours.values())) == 4
-
-
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return np.dot([0.2126, 0.7152, 0.0722], linear)
 
 
 def test_words_have_contrast_and_lines_can_be_seen_on_white():

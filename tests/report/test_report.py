@@ -1,5 +1,6 @@
 """The report: one page from the files of a run, whole offline, true for any cohort."""
 
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,7 @@ from rps_utils.files import write_csv, write_json
 from rps_utils.pages import column_texts
 from rps_utils.report.page import c_index_table, parameter_table, read_figures, write_report
 from rps_utils.report.paper import NOT_REPORTED, PAPER_C, hazard_ratio_beside_paper, logrank_beside_paper, paper_and_run
+from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import RunFolder
 from rps_utils.runs.parameters import default_parameters
 from rps_utils.steps import NOTEBOOKS
@@ -166,6 +168,76 @@ def test_simulated_lessons_come_after_the_runs_own_figures(tmp_path):
     for name in ("07_a_lesson_b", "07_z"):
         save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
     assert [f["name"] for f in read_figures(RunFolder(tmp_path), "07")] == ["07_z", "07_a_lesson_b"]
+
+
+def test_figures_stand_in_the_order_in_which_the_notebook_makes_them(tmp_path):
+    data = pd.DataFrame({"x": [1]})
+    for name in ("11_hazard_ratios", "11_km_DL_training", "11_km_DL_validation", "11_added_by_hand", "11_incidence"):
+        save_figure(go.Figure(go.Scatter(x=[1], y=[1])), data, tmp_path, name)
+    shown = [f["name"] for f in read_figures(RunFolder(tmp_path), "11")]
+    made = ["11_km_DL_training", "11_km_DL_validation", "11_hazard_ratios", "11_incidence", "11_added_by_hand"]
+    assert shown == made  # the alphabet would begin with the last
+
+
+def test_the_notebook_on_luck_has_a_section(tmp_path):
+    run = make_run(tmp_path)
+    write_csv(pd.DataFrame({"what": ["luck of C"], "value": [0.1]}), run / "tables" / "claim.csv")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "part-13" in page.ids and "Could luck give such numbers?" in page.text
+
+
+def rows_of_c(*intervals, kind="validation"):
+    rows = [(name, *numbers) for name, numbers in zip("AB", intervals, strict=False)]
+    table = pd.DataFrame(rows, columns=["model", "value", "ci_low", "ci_high"])
+    return table.assign(metric="harrell_c", kind=kind)
+
+
+PLAIN = {
+    "better than chance": ((0.7, 0.6, 0.8), "C 0.70 (0.60 to 0.80); the whole interval lies above 0.5"),
+    "not shown": ((0.6, 0.4, 0.8), "C 0.60 (0.40 to 0.80); the interval holds 0.5"),
+    "wrong way": ((0.3, 0.2, 0.4), "the score points the wrong way"),
+    "no interval": ((0.7, np.nan, np.nan), "C 0.70; there is no interval"),
+}
+
+
+@pytest.mark.parametrize(("numbers", "words"), PLAIN.values(), ids=PLAIN)
+def test_the_summary_says_what_each_interval_says(numbers, words):
+    (line,) = plain_summary(rows_of_c(numbers), score_table(40))["found"]
+    assert words in line
+
+
+def test_the_summary_counts_patients_and_names_the_kind_of_score():
+    scores = score_table(40, kinds=("cross_fitted",))
+    summary = plain_summary(rows_of_c((0.7, 0.6, 0.8), kind="cross_fitted"), scores)
+    people = scores.drop_duplicates("patient_id")
+    assert f"{len(people)} training patients, {int(people['event'].sum())} of them" in summary["who"]
+    assert "There are no validation patients" in summary["how"]
+
+
+DIFFERENCES = {
+    "told apart": ((0.1, 0.02, 0.2), "1 of 1 pairs of models are told apart (interval without zero): A - B"),
+    "not told apart": ((0.1, -0.02, 0.2), "0 of 1 pairs of models are told apart"),
+}
+
+
+@pytest.mark.parametrize(("numbers", "words"), DIFFERENCES.values(), ids=DIFFERENCES)
+def test_the_summary_says_which_models_are_told_apart(numbers, words):
+    rows = rows_of_c((0.7, 0.6, 0.8))
+    pair = rows.assign(metric="harrell_c_difference", model="A - B")
+    pair[["value", "ci_low", "ci_high"]] = numbers
+    summary = plain_summary(pd.concat([rows, pair]), score_table(40))
+    assert words in summary["not_shown"][0] and "is up to 0.20 wide" in summary["not_shown"][1]
+
+
+def test_the_summary_comes_first_and_is_computed(page):
+    found = page.text.index("Studied were")
+    assert found < page.text.index("Harrell's C with 95 % intervals") < page.text.index("Methods as chosen Risk")
+
+
+def test_a_dark_screen_finds_no_white_box(run):
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
+    assert not re.search(r"background(-color)?: *(#fff\b|#ffffff|white)", text)
 
 
 def test_without_metrics_there_is_no_report(tmp_path):
