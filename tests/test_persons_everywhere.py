@@ -16,7 +16,7 @@ from rps_utils.files import read_csv, write_csv
 from rps_utils.ingest.persons import known_structure, known_value
 from rps_utils.ingest.series import TAGS
 from rps_utils.lab.faults.manifest import clinical_rows, small_scan, write_small_manifest
-from rps_utils.lab.phantom.dicom import save, write_ct, write_patient, write_rtstruct, write_seg
+from rps_utils.lab.phantom.dicom import save, write_ct, write_dicom_patient, write_rtstruct, write_seg
 from rps_utils.texts.persons import is_pseudonym, personal_kind, shown
 
 NAME, DATE, STREET, NUMBER = "Kowalczyk^Zdzislawa", "19500102", "12 Fichtestrasse", "48151623"
@@ -52,7 +52,7 @@ def tiny_scan(number):
 def sound(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     for number, kind in enumerate(("seg", "rtstruct"), 1):
-        write_patient(*tiny_scan(number), f"P{number}", folder, kind)
+        write_dicom_patient(*tiny_scan(number), f"P{number}", folder, kind)
     write_csv(clinical_rows().head(2), folder / "clinical.csv")
     return folder
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
-class Rule(NamedTuple):
+class ValueRule(NamedTuple):
     """What a value must be, in words, and the test of it."""
 
     allowed: str
@@ -22,17 +22,17 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _whole(low: int, high: int) -> Rule:
-    return Rule(f"a whole number from {low} to {high:,}", lambda v: _is_whole(v) and low <= v <= high)
+def _whole(low: int, high: int) -> ValueRule:
+    return ValueRule(f"a whole number from {low} to {high:,}", lambda v: _is_whole(v) and low <= v <= high)
 
 
-def _number(low: float, high: float, *, above: bool = False) -> Rule:
+def _number(low: float, high: float, *, above: bool = False) -> ValueRule:
     """Allow numbers from `low` to `high`; `above`: `low` itself is not one of them."""
     words = f"a number above {low:g}, up to {high:g}" if above else f"a number from {low:g} to {high:g}"
-    return Rule(words, lambda v: _is_number(v) and low <= v <= high and not (above and v == low))
+    return ValueRule(words, lambda v: _is_number(v) and low <= v <= high and not (above and v == low))
 
 
-def _numbers(low: float, high: float) -> Rule:
+def _numbers(low: float, high: float) -> ValueRule:
     """Allow lists of different numbers between `low` and `high`, both excluded."""
 
     def holds(value: Any) -> bool:
@@ -40,21 +40,21 @@ def _numbers(low: float, high: float) -> Rule:
         return numbers and all(low < v < high for v in value) and len(set(value)) == len(value)
 
     limit = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-    return Rule(f"a list of different numbers {limit}", holds)
+    return ValueRule(f"a list of different numbers {limit}", holds)
 
 
-def _words(*known: str) -> Rule:
+def _words(*known: str) -> ValueRule:
     """Allow lists of different words; any words where none are `known`."""
 
     def holds(value: Any) -> bool:
         words = isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(v, str) and v for v in value)
         return words and len(set(value)) == len(value) and (not known or set(value) <= set(known))
 
-    return Rule(f"a list of different words{' out of ' * bool(known)}{', '.join(known)}", holds)
+    return ValueRule(f"a list of different words{' out of ' * bool(known)}{', '.join(known)}", holds)
 
 
-def _one_of(*known: str) -> Rule:
-    return Rule(f"one of {', '.join(known)}", lambda v: v in known)
+def _one_of(*known: str) -> ValueRule:
+    return ValueRule(f"one of {', '.join(known)}", lambda v: v in known)
 
 
 def _rising_pair(value: Any) -> bool:
@@ -66,20 +66,20 @@ def _rising_pair(value: Any) -> bool:
     )
 
 
-TRUE_OR_FALSE = Rule("True or False", lambda v: isinstance(v, bool))
-A_WORD = Rule("a word", lambda v: isinstance(v, str) and bool(v.strip()))
-TIME = Rule("a number above 0, in the unit of the times", lambda v: _is_number(v) and v > 0)
+TRUE_OR_FALSE = ValueRule("True or False", lambda v: isinstance(v, bool))
+A_WORD = ValueRule("a word", lambda v: isinstance(v, str) and bool(v.strip()))
+TIME = ValueRule("a number above 0, in the unit of the times", lambda v: _is_number(v) and v > 0)
 
-PARAMETERS: dict[str, Rule] = {
+PARAMETERS: dict[str, ValueRule] = {
     "batch_size": _whole(4, 4096),
     "bin_width": _number(0, 1000, above=True),
-    "bound_level": Rule("a number between 0 and 1, such as 0.9", lambda v: _is_number(v) and 0 < v < 1),
+    "bound_level": ValueRule("a number between 0 and 1, such as 0.9", lambda v: _is_number(v) and 0 < v < 1),
     "clinical_columns": _words(),
     "comparison_epochs": _whole(1, 100_000),
     "crop_spacing_mm": _number(0.2, 12),
-    "cutoff": Rule("None, or a finite number", lambda v: v is None or _is_number(v)),
+    "cutoff": ValueRule("None, or a finite number", lambda v: v is None or _is_number(v)),
     "epochs": _whole(1, 100_000),
-    "flag_share": Rule("a number between 0 and 1, such as 0.05", lambda v: _is_number(v) and 0 < v < 1),
+    "flag_share": ValueRule("a number between 0 and 1, such as 0.05", lambda v: _is_number(v) and 0 < v < 1),
     "folds": _whole(3, 50),
     "harmonise": TRUE_OR_FALSE,
     "image_types": _words("original", "log", "wavelet"),
@@ -104,7 +104,7 @@ PARAMETERS: dict[str, Rule] = {
     "show_pixels": _one_of("auto", "yes", "no"),
     "steps": _whole(1, 10_000),
     "tau": TIME,
-    "thresholds": Rule("two rising numbers between 0 and 1, such as [0.1, 0.6]", _rising_pair),
+    "thresholds": ValueRule("two rising numbers between 0 and 1, such as [0.1, 0.6]", _rising_pair),
     "time_unit": A_WORD,
     "weight_decay": _number(0, 10),
 }

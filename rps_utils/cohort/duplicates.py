@@ -39,7 +39,7 @@ MIRRORS = tuple(product((1, -1), repeat=3))
 BLOCK = 256
 
 
-class Pair(NamedTuple):
+class Double(NamedTuple):
     """Two patients, by their places, and how far their images are apart (HU)."""
 
     first: int
@@ -79,7 +79,7 @@ def patch_views(patches: np.ndarray, settings: PatchSettings) -> np.ndarray:
     return np.stack([average_on_grid(patch_hu(patch, settings), weights) for patch in patches]).astype(np.float32)
 
 
-def near_equal_pairs(views: np.ndarray, others: np.ndarray | None = None, limit: float = SAME_HU) -> list[Pair]:
+def near_equal_pairs(views: np.ndarray, others: np.ndarray | None = None, limit: float = SAME_HU) -> list[Double]:
     """Return the pairs of images that show one patient, mirrored or not.
 
     Parameters
@@ -97,7 +97,7 @@ def near_equal_pairs(views: np.ndarray, others: np.ndarray | None = None, limit:
         apart = _differences(views[start : start + BLOCK], compared)
         for row, column in zip(*np.nonzero(apart < limit), strict=True):
             if others is not None or start + row < column:
-                found.append(Pair(int(start + row), int(column), float(apart[row, column])))
+                found.append(Double(int(start + row), int(column), float(apart[row, column])))
     return found
 
 

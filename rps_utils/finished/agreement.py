@@ -19,7 +19,7 @@ from rps_utils.survival.concordance import harrell_c, uno_c
 
 ROW = ["model", "kind", "patient_id"]
 CUTOFFS = "tables/risk_groups_cutoffs.csv"
-ROUNDING = 1e-9
+AGREEMENT = 1e-9
 
 
 def disagreements(run: str | Path, cohort: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
@@ -150,7 +150,7 @@ def other_cutoffs(run: Path, scores: pd.DataFrame) -> Iterator[str]:
     stored = read_csv(run / CUTOFFS).set_index(keys)[["cutoff"]]
     due = training_cutoffs(scores, rule).set_index(keys)[["cutoff"]]
     both = due.join(stored, how="outer", lsuffix="_due")
-    for model, kind in both.index[differs(both["cutoff_due"], both["cutoff"], ROUNDING)]:
+    for model, kind in both.index[differs(both["cutoff_due"], both["cutoff"], AGREEMENT)]:
         yield f"{model}, {kind}: {CUTOFFS} has another cut-off than the scores give (rule: {rule or 'median'})"
 
 
@@ -177,7 +177,7 @@ def other_c_indices(metrics: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str
                 yield f"{model}, {kind}: metrics.csv has no {metric}"
             continue
         stored = float(named.loc[[(model, kind, metric)], "value"].iloc[0])
-        if np.isfinite(stored) and not abs(stored - value) <= ROUNDING:
+        if np.isfinite(stored) and not abs(stored - value) <= AGREEMENT:
             yield f"{model}, {kind}: metrics.csv says {metric} {stored:.3f}, the scores give {value:.3f}"
 
 

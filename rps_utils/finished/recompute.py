@@ -47,7 +47,7 @@ from rps_utils.schema import read_run_json
 from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, lrfs_column, lrfs_landmarks, read_scores
 
 SAMPLE = 3  # patients whose features, crops and patches are made again
-TRAINING = "that each network was trained on nobody but the patients on its card"
+TRAINING_KINDS = "that each network was trained on nobody but the patients on its card"
 ON_TRUST = (
     "that scans and masks show whom they are said to show, and that masks were drawn without the outcome",
     "that the outcomes and clinical factors of the manifest are true",
@@ -132,7 +132,7 @@ def full_audit(run: str | Path, retrain: int = 0) -> Account:
     checks = dict(CHECKS)
     if retrain:
         checks[f"{retrain} of the networks, trained again"] = lambda d: other_trainings(d.run, d.cohort, retrain)
-    account.on_trust.insert(0, TRAINING + ", but for those trained again" * (retrain > 0))
+    account.on_trust.insert(0, TRAINING_KINDS + ", but for those trained again" * (retrain > 0))
     for what, check in checks.items():
         try:
             found = list(check(data))

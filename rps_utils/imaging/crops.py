@@ -165,13 +165,13 @@ def prepare_cohort(
     return pd.DataFrame(in_parallel(jobs, n_jobs, "patients prepared"))
 
 
-PARTS = ".parts"
+CROP_PARTS = ".parts"
 
 
 def _prepare_once(
     patient_id: str, image: Path, mask: Path, crops: str | Path, spacing: float, margin_mm: float
 ) -> dict[str, Any]:
-    part = Path(crops) / PARTS / f"{made_from([image, mask], patient_id, spacing, margin_mm)}.json"
+    part = Path(crops) / CROP_PARTS / f"{made_from([image, mask], patient_id, spacing, margin_mm)}.json"
     paths = crop_paths(crops, patient_id)
     if part.is_file() and all(path.is_file() for path in paths):
         kept = read_json(part)

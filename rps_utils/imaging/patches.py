@@ -30,7 +30,7 @@ from joblib import delayed
 from scipy import ndimage
 
 from rps_utils.files import parse_json, reading, whole_file
-from rps_utils.imaging.crops import PARTS, made_from
+from rps_utils.imaging.crops import CROP_PARTS, made_from
 from rps_utils.imaging.formats.bounds import check_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.machine.progress import in_parallel
@@ -308,7 +308,7 @@ def make_patches(
         Processes; a patient takes about 0.1 s once the files are read.
     """
     settings = settings or PatchSettings()
-    parts = Path(path).with_name(f"{PARTS}-{Path(path).stem}")  # what is left of a call that was stopped
+    parts = Path(path).with_name(f"{CROP_PARTS}-{Path(path).stem}")  # what is left of a call that was stopped
     jobs = (delayed(_cut_once)(row.image, row.mask, settings, parts) for row in images.itertuples())
     patches = list(in_parallel(jobs, n_jobs, "patches cut"))
     written = write_patches(images["patient_id"], np.stack(patches), settings, path)

@@ -22,7 +22,7 @@ from rps_utils.files import reading, whole_file
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.formats.images import check_voxels, open_image
 
-AIR_HU, HIGHEST_HU = -1024.0, 3071.0
+AIR_HU, SATURATED_HU = -1024.0, 3071.0
 BODY_HU = -300.0
 INTERPOLATORS = {"linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline, "nearest": sitk.sitkNearestNeighbor}
 TEXT_FIELDS = ("descrip", "db_name", "aux_file", "intent_name", "data_type")
@@ -167,7 +167,7 @@ def clip_hu(values: np.ndarray) -> np.ndarray:
     Done before any interpolation or statistic, or the padding would bleed into its neighbours.
     """
     hu = np.array(values, np.float32)
-    return np.clip(hu, AIR_HU, HIGHEST_HU, out=hu)
+    return np.clip(hu, AIR_HU, SATURATED_HU, out=hu)
 
 
 def apply_window(hu: np.ndarray, window: tuple[float, float] = (-160.0, 240.0)) -> np.ndarray:

@@ -31,7 +31,7 @@ SNAKEFILE = Path(__file__).with_name("Snakefile")
 MANIFEST = "manifest"  # the parameter whose file counts by content, with the images that it names
 NO_MATTER = {"run_dir", "n_jobs", MANIFEST}  # parameters that say where and how fast, and not what
 IMAGES = ("image", "mask", "reference_map")
-PARTS = {  # part of a fingerprint to the word before a name
+FINGERPRINT = {  # part of a fingerprint to the word before a name
     "notebook": "its notebook",
     "workflow": "the workflow file",
     "packages": "package ",
@@ -173,7 +173,7 @@ def reasons(record: Mapping[str, Any], now: Mapping[str, Any], run: Path, conten
     if not (isinstance(then, dict) and isinstance(made, dict)):
         return ["new"]
     lost = [_what_became(name, sha, contents.sha256(run / name)) for name, sha in made.items()]
-    changed = [text for part, word in PARTS.items() for text in _changes(word, then.get(part), now[part])]
+    changed = [text for part, word in FINGERPRINT.items() for text in _changes(word, then.get(part), now[part])]
     return [*filter(None, lost), *changed]
 
 

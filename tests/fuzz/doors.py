@@ -28,7 +28,7 @@ from rps_utils.files import read_csv, read_json
 from rps_utils.ingest.clinical_table import Mapping, read_clinical, read_mapping
 from rps_utils.ingest.export import ingest
 from rps_utils.lab.faults.manifest import clinical_rows, small_scan, write_small_manifest
-from rps_utils.lab.phantom.dicom import write_patient
+from rps_utils.lab.phantom.dicom import write_dicom_patient
 from rps_utils.scores import read_scores
 
 SECONDS, MIB = 10.0, 700
@@ -64,7 +64,7 @@ def hospital() -> dict[str, bytes]:
         for number, kind in enumerate(("seg", "rtstruct"), 1):
             ct, mask = small_scan(number)
             box = (slice(4, 24), slice(2, 22), slice(4, 24))
-            write_patient(ct.box(box), mask.box(box), f"P{number}", folder, kind)
+            write_dicom_patient(ct.box(box), mask.box(box), f"P{number}", folder, kind)
         clinical_rows().head(2).to_csv(folder / "clinical.csv", index=False)
         (folder / "map.yml").write_text("columns: {patient_id: patient_id, time_months: time_months, event: event}\n")
         with pd.ExcelWriter(folder / "clinical.xlsx") as book:

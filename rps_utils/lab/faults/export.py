@@ -31,14 +31,22 @@ from rps_utils.lab.faults.manifest import (
     write_cell,
     write_small_manifest,
 )
-from rps_utils.lab.phantom.dicom import MASK_KINDS, edit_files, save, write_ct, write_patient, write_rtstruct, write_seg
+from rps_utils.lab.phantom.dicom import (
+    MASK_KINDS,
+    edit_files,
+    save,
+    write_ct,
+    write_dicom_patient,
+    write_rtstruct,
+    write_seg,
+)
 
 
 def write_small_cohort(folder: Path) -> Path:
     """Write six synthetic patients as DICOM, with ``clinical.csv``; return that table."""
     table = clinical_rows()
     for number, patient in enumerate(table["patient_id"]):
-        write_patient(*small_scan(number + 1), patient, folder, MASK_KINDS[number % 2])
+        write_dicom_patient(*small_scan(number + 1), patient, folder, MASK_KINDS[number % 2])
     return write_csv(table, folder / "clinical.csv")
 
 
@@ -159,7 +167,7 @@ def _second_series(folder: Path) -> None:
 
 def _twin_of_p1(folder: Path) -> None:
     shutil.rmtree(folder / "P5")
-    write_patient(*small_scan(1), "P5", folder, "seg")
+    write_dicom_patient(*small_scan(1), "P5", folder, "seg")
 
 
 def _everywhere(patient: str, **attributes: object) -> Callable[[Path], None]:

@@ -22,7 +22,7 @@ from rps_utils.intervals.permutation import (
 from rps_utils.learning.radiomics import SelectionSettings, fit_radiomic_model
 
 IMAGE_FEATURES, CLINICAL = 40, 3
-FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
+LEVEL_FOLDS, CORRELATIONS = (3, 5, 10, 20), (0.0, 0.5, 0.9)
 EFFECT = 0.35  # log hazard for one SD of each of three features, where there is a signal
 FEW = 19
 
@@ -189,7 +189,7 @@ def cells() -> list[tuple[str, int, float, float]]:
     return [
         (name, k, c, e)
         for name in ("ridge", "best feature")
-        for k in FOLDS
+        for k in LEVEL_FOLDS
         for c in CORRELATIONS
         for e in (0.0, EFFECT)
     ]

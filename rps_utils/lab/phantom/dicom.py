@@ -268,12 +268,14 @@ def write_twin(manifest: str | Path, folder: str | Path) -> Path:
     """
     table, root, folder = read_csv(manifest), Path(manifest).parent, Path(folder)
     for number, row in enumerate(table.itertuples()):
-        write_patient(*load_pair(root / row.image, root / row.mask), row.patient_id, folder, MASK_KINDS[number % 2])
+        write_dicom_patient(
+            *load_pair(root / row.image, root / row.mask), row.patient_id, folder, MASK_KINDS[number % 2]
+        )
     clinical = table.drop(columns=[c for c in (*FILES, *HASHES) if c in table])
     return write_csv(clinical.astype(pd.StringDtype()).fillna(""), folder / "clinical.csv")
 
 
-def write_patient(ct: Volume, mask: Volume, patient: str, folder: Path, kind: str) -> None:
+def write_dicom_patient(ct: Volume, mask: Volume, patient: str, folder: Path, kind: str) -> None:
     """Write one patient: CT series and mask (``seg`` or ``rtstruct``)."""
     images = write_ct(ct, patient, folder / patient / "CT")
     write = {"seg": write_seg, "rtstruct": write_rtstruct}[kind]
