@@ -290,7 +290,7 @@ def independent_predictor(
         is NaN:
 
         * with `refit`: where the score test of the score stands among those of outcomes dealt anew given the columns,
-          everything refitted. Holds its level for any learner and number of folds;
+          everything refitted. The number of folds does not matter; levels in docs/statistics.md;
         * nested scores at hand, 5 folds at most: the score without what the columns tell of it, chi-square halved;
         * cross-fitted scores alone, 5 folds at most: chi-square of the likelihood ratio halved; loses power where the
           image tells the columns;
