@@ -235,8 +235,8 @@ def _excel_rows(path: Path, sheet: str) -> list[tuple[int, list[str]]]:
         check_archive(path, MOST_TABLE, _TABLE)
         # Formulas are read as formulas, not as the value that some program once computed.
         book = openpyxl.load_workbook(path, data_only=False, keep_links=False)
-    except Unfit:
-        raise
+    except Unfit as error:
+        raise ValueError(str(error)) from None
     except Exception:  # a broken workbook raises anything, and quotes what it holds
         raise ValueError(
             f"{_TABLE}: not readable as an Excel workbook: damaged or of another kind: save it anew"

@@ -18,9 +18,13 @@ HIGHEST_RATIO = 1040  # of deflate; a file cannot hold more
 class Unfit(ValueError):
     """A file cannot be used; says what was found, what is allowed, and what to do."""
 
-    def __init__(self, value: str, allowed: str, remedy: str) -> None:
-        super().__init__(f"{value} (allowed: {allowed}; {remedy})")
+    def __init__(self, value: str, allowed: str = "", remedy: str = "") -> None:
+        super().__init__(value, allowed, remedy)  # as they came, so that it travels between processes
         self.value, self.allowed, self.remedy = value, allowed, remedy
+
+    def __str__(self) -> str:
+        """Return the three parts in one line."""
+        return f"{self.value} (allowed: {self.allowed}; {self.remedy})" if self.allowed else self.value
 
 
 def check_size(path: Path, shape: Sequence[int], item: int, most_voxels: int = MOST_VOXELS) -> None:
