@@ -65,7 +65,7 @@ class Step:
 
 
 def read_steps(folder: str | Path | None = None) -> tuple[Step, ...]:
-    """Read what the numbered notebooks (``07_discrimination.ipynb``) of a folder declare.
+    """Read what the numbered notebooks (two digits, an underscore, a name) of a folder declare.
 
     Parameters
     ----------

@@ -56,8 +56,9 @@ def test_tables_and_models_come_back_as_they_were_written(tmp_path):
     run, table = RunFolder(tmp_path), pd.DataFrame({"patient_id": ["001", "NA"], "volume_ml": [0.1, 2.0]})
     run.write_table(table, "images")
     pd.testing.assert_frame_equal(run.read_table("images"), table)
-    run.write_model({"level": 0.9}, "bounds")
-    assert run.read_model("bounds") == {"level": 0.9}
+    bounds = {"level": 0.9, "residual": {"DL": 0.1}}
+    run.write_model(bounds, "bounds")
+    assert run.read_model("bounds") == bounds
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == [
         "models/bounds.json",
         "tables/images.csv",

@@ -76,7 +76,7 @@ def _learn(part: Slice, rule: str | float | None) -> Cutoff:
         return maxstat_cutoff(*part.follow_up, part.risk)
     if isinstance(rule, (int, float)) and not isinstance(rule, bool):
         return Cutoff(float(rule))
-    raise ValueError(f"cutoff is {rule!r}; allowed: {CUTOFF_RULES}; notebook 11 takes it as parameter")
+    raise ValueError(f"cutoff is {rule!r}; allowed: {CUTOFF_RULES}; it is the parameter `cutoff`")
 
 
 def _given_cutoff(part: Slice, rule: str | float | None) -> float:

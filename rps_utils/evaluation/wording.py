@@ -58,7 +58,7 @@ def wide(rows: pd.DataFrame, columns: str = "kind", digits: int = 3) -> pd.DataF
     return table.set_axis(names, axis="columns").reset_index().astype(str).replace("nan", "–")
 
 
-def side_of(low: float, high: float, null: float = 0.5) -> str:
+def side_of(low: float, high: float, *, null: float = 0.5) -> str:
     """Say on which side of `null` an interval lies: ``above``, ``below``, ``around``, or ``unknown`` without one."""
     if not np.isfinite([low, high]).all():
         return "unknown"
@@ -100,7 +100,9 @@ def pairs_sentence(rows: pd.DataFrame) -> str:
     shown = rows.dropna(subset=["value", "ci_low", "ci_high"])
     if shown.empty:
         return "No two models could be compared."
-    apart = [side_of(low, high, 0.0) != "around" for low, high in zip(shown["ci_low"], shown["ci_high"], strict=True)]
+    apart = [
+        side_of(low, high, null=0.0) != "around" for low, high in zip(shown["ci_low"], shown["ci_high"], strict=True)
+    ]
     names = ", ".join(shown["model"][apart])
     found = f"{sum(apart)} of {len(shown)} pairs of models are told apart (interval without zero)"
     return f"{found}: {names}." if names else f"{found}; for every pair the better model is not known."

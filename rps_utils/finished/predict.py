@@ -2,7 +2,7 @@
 
 Everything comes from files of the run folder: how crops and patches were cut, networks and the scales of their
 scores, the radiomic model, the clinical designs, the Cox models with their baseline, the cut-offs and, where
-notebook 16 has run, the conformal bounds and what training patients look like. The result is a score table of kind
+the run has them, the conformal bounds and what training patients look like. The result is a score table of kind
 ``validation``, which ``rps evaluate`` reads.
 
 The new manifest passes the same door as that of a run, with these differences: there may be few patients, a
@@ -263,7 +263,7 @@ def predict(
     -------
     DataFrame
         A row a patient and model: the columns of a score table, ``lrfs_<t>``, ``cutoff``, ``spread`` and, where
-        notebook 16 has run, the bound ``lower_<level>`` (months), ``distance`` and ``unlike``. Without outcomes in
+        the run has them, the bound ``lower_<level>`` (months), ``distance`` and ``unlike``. Without outcomes in
         the manifest, without ``time_months, event``.
 
     Raises

@@ -303,26 +303,6 @@ def _score_by(scores: Mapping[LeftOut, pd.Series], used: pd.Series, model: str) 
     return MadeScore(pd.Series(risk, used.index, float), pd.Series(names, used.index, object))
 
 
-def cross_fit(
-    rows: pd.DataFrame, fit_and_score: Callable[[pd.DataFrame], Callable[[pd.Index], ArrayLike]]
-) -> pd.Series:
-    """Return cross-fitted scores alone, one model a fold, standardised by the patients it learned from.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Training patients: ``patient_id, fold, time_months, event``.
-    fit_and_score : callable
-        Gets the rows to learn from; returns what gives the raw risk of patients by their ids.
-    """
-    scores = pd.Series(np.nan, index=pd.Index(rows["patient_id"]))
-    for fold in sorted(rows["fold"].unique()):
-        own = (rows["fold"] == fold).to_numpy()
-        risk = pd.Series(np.asarray(fit_and_score(rows[~own])(scores.index), float), index=scores.index)
-        scores[own] = standardise(risk, scores.index[~own])[own]
-    return scores
-
-
 MOST_FOLDS = 5  # up to which the halved chi-square was seen to hold, whatever the learner (docs/statistics.md)
 
 

@@ -31,7 +31,7 @@ NOT_REPORTED = pd.DataFrame(
             "tumour and its surroundings on a coarse grid around it",
             "crop_spacing_mm, patch_voxels, patch_spacing_mm",
         ),
-        ("augmentation", "orientations, small shifts, contrast and noise; see notebook 02", ""),
+        ("augmentation", "orientations, small shifts, contrast and noise", ""),
         (
             "loss",
             "Cox partial likelihood in batches that hold events",

@@ -6,7 +6,6 @@ an array of counts with shape (B, n) gives one value per resample, ``None`` give
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -298,24 +297,6 @@ def logrank_table(time: Any, event: Any, group: Any) -> pd.DataFrame:
     labels, (observed, expected), _, _ = _log_rank_parts(time, event, group, 0.0)
     n = [int((group == label).sum()) for label in labels]
     return pd.DataFrame({"group": labels, "n": n, "observed": observed.astype(int), "expected": expected})
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(stepped, 1)[np.argsort(order)]
-
-
-def pairwise_logrank(time: Any, event: Any, group: Any) -> pd.DataFrame:
-    """Compare every pair of groups: group_a, group_b, chi2, p, p_holm (Holm's correction for the pairs)."""
-    time, event = check_follow_up(time, event)
-    group = _check_groups(time, group)
-    rows = []
-    for a, b in combinations(np.unique(group), 2):
-        keep = (group == a) | (group == b)
-        rows.append((a, b, *logrank(time[keep], event[keep], group[keep])))
-    table = pd.DataFrame(rows, columns=["group_a", "group_b", "chi2", "p"])
-    return table.assign(p_holm=_holm(table["p"].to_numpy()))
 
 
 def incidence_curve(time: Any, cause: Any, level: float = 0.95) -> pd.DataFrame:

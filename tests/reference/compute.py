@@ -43,7 +43,6 @@ from rps_utils.survival.curves import (
     kaplan_meier,
     logrank_table,
     median_survival,
-    pairwise_logrank,
     rmst,
     survival_at,
 )
@@ -315,9 +314,6 @@ def logrank(data):
             yield f"test/{column}/rho=0/obs/{row.group}", row.observed
             yield f"test/{column}/rho=0/exp/{row.group}", row.expected
         if group.nunique() > 2:
-            for row in pairwise_logrank(*args, group).itertuples():
-                yield f"test/{column}/pairwise_p_none/{row.group_a}_vs_{row.group_b}", row.p
-                yield f"test/{column}/pairwise_p_holm/{row.group_a}_vs_{row.group_b}", row.p_holm
             yield f"test/{column}/trend_cox_score_p", chi2.sf(score_test_at_zero(*args, group)[1], 1)
 
 

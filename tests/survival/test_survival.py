@@ -40,7 +40,6 @@ from rps_utils.survival.curves import (
     kaplan_meier,
     logrank,
     median_survival,
-    pairwise_logrank,
     rmst,
     rmst_difference,
     survival_at,
@@ -209,15 +208,6 @@ def test_logrank_equals_lifelines(groups):
 def test_a_group_without_events_still_has_a_test():
     chi2, p = logrank([1, 2, 3, 4, 5, 6], [1, 1, 1, 0, 0, 0], list("aaabbb"))
     assert chi2 == pytest.approx(5.051, abs=0.001) and p < 0.05
-
-
-def test_pairwise_p_values_are_corrected_by_holm():
-    time, event, _ = draw()
-    table = pairwise_logrank(time, event, np.arange(len(time)) % 3)
-    assert len(table) == 3
-    smallest = table["p"].idxmin()
-    assert table["p_holm"][smallest] == pytest.approx(min(1, 3 * table["p"][smallest]))
-    assert (table["p_holm"] >= table["p"]).all()
 
 
 def test_cumulative_incidence_by_hand():

@@ -27,7 +27,7 @@ class Unfit(ValueError):
         return f"{self.value} (allowed: {self.allowed}; {self.remedy})" if self.allowed else self.value
 
 
-def check_size(path: Path, shape: Sequence[int], item: int, most_voxels: int = MOST_VOXELS) -> None:
+def check_size(path: Path, shape: Sequence[int], item: int, *, most_voxels: int = MOST_VOXELS) -> None:
     """Refuse voxels that are too many, or more than the file can hold.
 
     Parameters

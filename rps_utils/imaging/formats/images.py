@@ -52,7 +52,7 @@ def _open_nifti(path: Path, segment: str) -> nib.Nifti1Image:
 def _open_slicer(path: Path, segment: str) -> nib.Nifti1Image:
     header = read_nrrd(path)
     chosen = choose_segment(list_slicer_segments(header), segment)
-    return as_image(header, chosen.layer, chosen.label)
+    return as_image(header, layer=chosen.layer, label=chosen.label)
 
 
 def _open_nrrd(path: Path, segment: str) -> nib.Nifti1Image:
@@ -82,4 +82,4 @@ READERS: dict[str, Callable[[Path, str], nib.Nifti1Image]] = {
 
 def check_voxels(image: nib.Nifti1Image, path: str | Path, most_voxels: int) -> None:
     """Refuse an image whose voxels are too many to be read: see `bounds.check_size`."""
-    check_size(split_segment(path)[0], image.shape, image.get_data_dtype().itemsize, most_voxels)
+    check_size(split_segment(path)[0], image.shape, image.get_data_dtype().itemsize, most_voxels=most_voxels)

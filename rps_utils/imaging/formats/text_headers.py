@@ -83,7 +83,7 @@ class LazyVoxels:
         return np.asarray(self)[index]
 
 
-def as_image(header: TextHeader, layer: int = 0, label: int | None = None) -> nib.Nifti1Image:
+def as_image(header: TextHeader, *, layer: int = 0, label: int | None = None) -> nib.Nifti1Image:
     """Return the file as an image of nibabel, not yet read."""
     check_size(header.path, (*header.shape, header.layers), header.dtype.itemsize)
     voxels = LazyVoxels(header, layer, label)

@@ -42,7 +42,7 @@ def draw(n: int, seed: list[int], *, excess: float = 1.0, censored: tuple[float,
     return Cohort(np.minimum(recurs, leaves), recurs <= leaves, risk, other)
 
 
-def ratio_coverage(replicates: int, seed: int = 1) -> Iterator[tuple]:
+def ratio_coverage(replicates: int, *, seed: int = 1) -> Iterator[tuple]:
     """Yield how often the intervals of O/E cover 1, and their mean width, for a model that is right."""
     for n in (29, 86, 500):
         cohorts = [draw(n, [seed, n, i]) for i in range(replicates)]
@@ -60,7 +60,7 @@ def _covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float)
     yield metric, method, n, len(limits), hits / len(limits), float(exact.low), float(exact.high), width
 
 
-def bootstrap_coverage(replicates: int, resamples: int = 500, seed: int = 2) -> Iterator[tuple]:
+def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) -> Iterator[tuple]:
     """Yield the coverage of bootstrap intervals of an AUC difference, a net benefit and its gain over treating all."""
     many = draw(20_000, [seed])
     plans = {
@@ -86,7 +86,7 @@ def _limits(metric: Metric, cohort: Cohort, n: int, counts: np.ndarray) -> list[
     return [interval_from(values, value, method=m, left_out=left_out) for m in METHODS]
 
 
-def calibration_tests(replicates: int, seed: int = 3) -> pd.DataFrame:
+def calibration_tests(replicates: int, *, seed: int = 3) -> pd.DataFrame:
     """Return how often two tests of D-calibration ring at .05: `excess` 1 is their level, else their power."""
     rows = []
     for n in (29, 86, 500):

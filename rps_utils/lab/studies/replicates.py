@@ -70,7 +70,7 @@ class StudySettings:
     reserve : int
         Further patients of the pool, in no split, on whom the true C of each frozen score is approximated.
     clinical_columns, ridge
-        As in the notebooks 05 and 06.
+        As in the notebooks of the clinical model and of the fusion.
     resamples : int
         Of the interval of C.
     seed : int
