@@ -145,7 +145,7 @@ def test_every_public_name_is_used_by_more_than_its_test():
         f"{module}.{name}"
         for module, tree in TREES.items()
         for name in defined(tree)
-        if not used[name] and name != "main"
+        if not used[name] and name != "main" and not name.endswith("_command")  # click calls these by decorator
     }
     assert not idle
 
