@@ -222,3 +222,11 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path):
     subprocess.run([*command, "--wheel-dir", tmp_path, source], check=True)
     with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         assert set(package) <= set(wheel.namelist())
+
+
+def test_every_test_that_a_document_names_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "refusals.md").read_text(encoding="utf-8"))
+    assert len(named) > 25
+    for file, test in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert f"def {test}(" in text if test else text, f"{file}::{test}"

@@ -1,8 +1,10 @@
 """Parameters: what the notebooks have, and what the user may ask for."""
 
+import re
+
 import pytest
 
-from rps_utils.runs.parameters import PROFILES, UsageError, choose_parameters, chosen_value, default_parameters, parse_parameter
+from rps_utils.runs.parameters import PROFILES, UsageError, check_parameters, choose_parameters, chosen_value, default_parameters, parse_parameter
 from rps_utils.steps import DeclarationError, read_steps
 
 from .conftest import write_notebook
@@ -68,3 +70,23 @@ def test_the_parameters_of_a_notebook_are_independent_literals(tmp_path, line):
     path = write_notebook(tmp_path, "01_a", {}, line)
     with pytest.raises(DeclarationError, match=r"01_a\.ipynb: the cell of parameters holds more than NAME = literal"):
         default_parameters(path)
+
+
+@pytest.mark.parametrize(
+    ("injected", "message"),
+    [
+        ({"sead": 7}, "-p sead: there is no such parameter; there are run_dir, seed"),
+        ({"seed": "hello"}, "-p seed='hello': expected int, as in the default 2026"),
+        ({"seed": -1}, "seed = -1; allowed: "),
+    ],
+    ids=["unknown", "of another type", "out of range"],
+)
+def test_a_notebook_refuses_what_it_does_not_know(injected, message):
+    fresh = {"In": ["", "seed = 2026"], "Out": {}, "run_dir": "x", "seed": 2026, "NAME": "an import", "print": print}
+    check_parameters("17_bug_hunt", fresh)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_parameters("17_bug_hunt", fresh | injected)
+
+
+def test_names_of_later_cells_are_the_notebooks_own():
+    check_parameters("17_bug_hunt", {"In": ["", *"abcde"], "run_dir": "x", "seed": 2026, "draw": "anything"})
