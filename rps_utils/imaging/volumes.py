@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 
 from rps_utils.files import reading, whole_file
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
-from rps_utils.imaging.formats.images import check_voxels, open_image
+from rps_utils.imaging.formats.images import check_voxels, open_image, split_segment
 
 AIR_HU, SATURATED_HU = -1024.0, 3071.0
 BODY_HU = -300.0
@@ -94,7 +94,7 @@ def load_volume(path: str | Path, most_voxels: int = MOST_VOXELS) -> Volume:
     ValueError
         The file is no such image, or too large; the message names it.
     """
-    if not Path(path).is_file():
+    if not split_segment(path)[0].is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         with reading(path, "an image", (OSError, zlib.error, ImageFileError)):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from rps_utils.files import file_sha256, write_csv, write_text
 from rps_utils.imaging.formats.images import open_image
@@ -48,12 +49,17 @@ class PlantedFault(NamedTuple):
 
 
 def small_scan(seed: int) -> tuple[Volume, Volume]:
-    """Return a small synthetic CT and its mask: an oval body in air, a spine, a tumour left of it."""
+    """Return a small synthetic CT and its mask: an oval body in air, a spine, a tumour left of it.
+
+    Each has a muscle of its own, uneven by some 80 HU: no two may pass for one patient.
+    """
     noise = np.random.default_rng([SEED, seed]).normal(0, 8, SHAPE)
+    uneven = ndimage.gaussian_filter(np.random.default_rng([SEED, seed, 1]).normal(size=SHAPE), 3)
     x, y, z = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
     hu = np.full(SHAPE, -1000.0)
     hu[((x - 19.5) / 17) ** 2 + ((y - 13) / 11) ** 2 < 1] = -90
-    hu[((x - 19.5) / 14) ** 2 + ((y - 13) / 9) ** 2 < 1] = 40
+    muscle = ((x - 19.5) / 14) ** 2 + ((y - 13) / 9) ** 2 < 1
+    hu[muscle] = 40 + 80 * (uneven / uneven.std())[muscle]
     hu[((x - 19.5) / 3) ** 2 + ((y - 6) / 2.5) ** 2 < 1] = 300
     tumour = ((x - 11) / 4) ** 2 + ((y - 10) / 4) ** 2 + ((z - 12) / 5) ** 2 < 1
     hu[tumour] = 80
