@@ -129,8 +129,10 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "kept"
 
 
+# Whoever starts the tests in the background may have them ignore the signals of a terminal.
 PARENT = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.signal(signal.SIGINT, signal.default_int_handler)
 from rps_utils.machine.locks import own_folder
 with own_folder(sys.argv[1]):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -144,7 +146,10 @@ def test_a_signal_ends_all_that_was_started_and_leaves_no_lock(tmp_path, number)
     with start(tmp_path, code=PARENT) as parent:
         child = int(parent.stdout.readline())
         parent.send_signal(number)
-        parent.communicate(timeout=30)
+        try:
+            parent.communicate(timeout=30)
+        finally:
+            parent.kill()
     assert parent.returncode
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
     assert not list(tmp_path.iterdir())
