@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,11 +108,8 @@ def _extractor_class(engine: str) -> Any:
 
     if engine == "plain":
         return RadiomicsFeatureExtractor
-    try:
-        from rps_utils.imaging.fast.extractor import FastExtractor
-    except ImportError as error:
-        warnings.warn(f"features are computed by pyradiomics alone, ten times slower: {error}", stacklevel=4)
-        return RadiomicsFeatureExtractor
+    from rps_utils.imaging.fast.extractor import FastExtractor
+
     return FastExtractor
 
 

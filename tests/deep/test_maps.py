@@ -86,7 +86,9 @@ class TestDeepScore:
         assert torch.equal(b, score.shuffled(1).networks[0].weights.flatten())
 
     def test_what_is_missing_is_named(self, trained, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"DL_ensembles.json is missing: run notebook 03 first"):
+        with pytest.raises(
+            FileNotFoundError, match=r"DL_ensembles.json is missing: train the networks of this run again"
+        ):
             maps.read_score(tmp_path)
         shutil.copy(trained[2] / "DL_ensembles.json", tmp_path)
         with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: run notebook 03 again"):

@@ -187,7 +187,7 @@ def test_patches_that_a_network_cannot_take_are_refused(name, size, message):
 
 
 def test_unknown_normalisation_is_refused():
-    with pytest.raises(ValueError, match="norm = 'layer'; allowed: group, batch"):
+    with pytest.raises(ValueError, match="is 'layer'; allowed: 'group', 'batch'"):
         build_network("region", 5, 24, norm="layer")
 
 

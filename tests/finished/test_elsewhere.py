@@ -311,11 +311,12 @@ def test_records_and_models_asked_for_by_name_are_held_to_the_rules(altered):
 
 def test_every_json_of_a_run_fits_its_rule(whole):
     run = whole / "run"
-    names = [path.relative_to(run).as_posix() for path in run.rglob("*.json")]
+    found = (path.relative_to(run).as_posix() for path in run.rglob("*.json"))
+    names = [name for name in found if "/." not in name]  # kept parts, which only their own writer reads
     assert len(names) > 80
     for name in names:
         schema.read_run_json(run, name)
-    assert sum(schema.rule_for(name) is not schema.PLAIN_VALUES for name in names) == len(names)
+    assert not [name for name in names if schema.rule_for(name) is schema.PLAIN_VALUES]
 
 
 @pytest.mark.parametrize("command", ["audit", "predict"])

@@ -12,7 +12,6 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from rps_utils.imaging import fast
 from rps_utils.imaging.crops import crop_isotropic, crop_paths
 from rps_utils.imaging.fast import textures
 from rps_utils.imaging.fast.gaussian import laplacian_of_gaussian
@@ -190,16 +189,6 @@ def test_cohort_agrees_with_the_plain_engine(tmp_path):
     assert tables[0].columns.tolist() == tables[1].columns.tolist()
     for patient in ("P0", "P1"):
         assert_equal(*(table.loc[patient].to_dict() for table in tables))
-
-
-def test_without_numba_pyradiomics_alone_is_used_and_said_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delattr(fast, "textures")
-    for module in ("textures", "extractor"):
-        monkeypatch.delitem(sys.modules, f"rps_utils.imaging.fast.{module}", raising=False)
-    with pytest.warns(UserWarning, match="by pyradiomics alone, ten times slower: .*numba"):
-        extractor = make_extractor(ALL)
-    assert type(extractor).__name__ == "RadiomicsFeatureExtractor"
 
 
 COUNT = """
