@@ -36,7 +36,7 @@ def pool(name: str) -> Callable[[Any], Any]:
 
 @click.command("phantom", cls=Command)
 @click.argument("folder", type=OUT_FOLDER, metavar="DIR")
-@click.option("--patients", type=click.IntRange(min=4), default=115, help="in training and validation together")
+@click.option("--patients", type=click.IntRange(min=3), default=115, help="in training and validation together")
 @click.option("--seed", type=click.IntRange(min=0), default=2026, help="of covariates and images")
 @click.option("--variant", type=LazyChoice(variants), default="full", help="what the hazard depends on")
 @click.option("--deaths", is_flag=True, help="tell death without local recurrence apart, as event 2")

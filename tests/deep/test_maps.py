@@ -91,7 +91,9 @@ class TestDeepScore:
         ):
             maps.read_score(tmp_path)
         shutil.copy(trained[2] / "DL_ensembles.json", tmp_path)
-        with pytest.raises(FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: train the networks of this run again"):
+        with pytest.raises(
+            FileNotFoundError, match=r"DL_without_0_0.safetensors is missing: train the networks of this run again"
+        ):
             maps.read_score(tmp_path)
 
 

@@ -149,7 +149,18 @@ def write_seg(mask: Volume, images: Sequence[Dataset], path: Path, labels: Seque
         *("synthetic", "synthetic", "1", "0"),
     )
     made.PatientIdentityRemoved, made.DeidentificationMethod = "YES", "synthetic, no person"
+    _without_clock(made, generate_uid(entropy_srcs=[*own, "dimensions"]))
     save(made, path)
+
+
+def _without_clock(made: Dataset, dimensions: str) -> None:
+    """Take out of a segmentation what its writer draws anew each time: same input, same bytes."""
+    made.InstanceCreationDate, made.InstanceCreationTime = midnight = ("20000101", "000000")
+    made.ContentDate, made.ContentTime = midnight
+    for equipment in made.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = "".join(midnight)
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
 
 
 def write_rtstruct(mask: Volume, images: Sequence[Dataset], path: Path, name: str = "tumour") -> None:
