@@ -132,7 +132,7 @@ def test_a_folder_is_no_file_to_write(command, folder, capsys):
         ("predict dir --manifest ok.csv --out s.csv", 1, "dir is no finished run"),
         ("audit dir", 1, "scores made elsewhere prove nothing"),
         ("phantom out --cores 0", 2, "0 is not in the range x>=1"),
-        ("phantom out --patients 3", 2, "3 is not in the range x>=4"),
+        ("phantom out --patients 2", 2, "2 is not in the range x>=3"),
         ("phantom out --patients many", 2, "'many' is not a valid integer"),
         ("phantom out --seed -1", 2, "-1 is not in the range x>=0"),
         ("phantom out --variant nul", 2, "'nul' is not one of"),
