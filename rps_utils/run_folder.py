@@ -20,6 +20,19 @@ from rps_utils.schema import read_run_json
 from rps_utils.scores import read_scores
 from rps_utils.steps import NOTEBOOKS, read_steps
 
+# Files with a name of their own, by the name of the attribute.
+NAMES = {
+    "cohort": "cohort.csv",
+    "scores": "scores.csv",
+    "metrics": "metrics.csv",
+    "features": "features.csv",
+    "patches": "patches.npz",
+    "references": "references.npz",
+    "record": "run.json",
+    "parameters": "parameters.json",
+    "report": "report.html",
+}
+
 # Tables of RUN/tables by family; a name is the family, or the family and one of its words, joined by `_`.
 TABLES: dict[str, tuple[str, ...]] = {
     "packages": ("",),
@@ -102,47 +115,47 @@ class RunFolder:
     @property
     def cohort(self) -> Path:
         """The cohort as all steps read it: ids, split, fold, outcome, clinical factors."""
-        return self.path / "cohort.csv"
+        return self.path / NAMES["cohort"]
 
     @property
     def patches(self) -> Path:
         """Patches of all patients, for the networks."""
-        return self.path / "patches.npz"
+        return self.path / NAMES["patches"]
 
     @property
     def references(self) -> Path:
         """Reference maps on the grid of the patches."""
-        return self.path / "references.npz"
+        return self.path / NAMES["references"]
 
     @property
     def features(self) -> Path:
         """Radiomic features, one row a patient."""
-        return self.path / "features.csv"
+        return self.path / NAMES["features"]
 
     @property
     def scores(self) -> Path:
         """The one door to evaluation: a row for each patient, model and kind."""
-        return self.path / "scores.csv"
+        return self.path / NAMES["scores"]
 
     @property
     def metrics(self) -> Path:
         """Every metric with its interval."""
-        return self.path / "metrics.csv"
+        return self.path / NAMES["metrics"]
 
     @property
     def record(self) -> Path:
         """What the run was made from: parameters, seeds, versions, hashes, costs."""
-        return self.path / "run.json"
+        return self.path / NAMES["record"]
 
     @property
     def parameters(self) -> Path:
         """The parameters of each step, as asked for."""
-        return self.path / "parameters.json"
+        return self.path / NAMES["parameters"]
 
     @property
     def report(self) -> Path:
         """The report, one page."""
-        return self.path / "report.html"
+        return self.path / NAMES["report"]
 
     # Folders.
 

@@ -12,6 +12,7 @@ import pytest
 
 import rps_utils
 from docs.architecture import FLOORS, PAGE, page
+from rps_utils.run_folder import NAMES
 
 PACKAGE = Path(rps_utils.__file__).parent
 NOTEBOOKS = PACKAGE.parent / "notebooks"
@@ -170,3 +171,10 @@ def test_evaluation_loads_no_network_library():
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert len(modules) > 30 and not {"torch", "monai", "torchsurv", "radiomics"} & set(loaded)
+
+
+def test_the_run_folder_owns_its_file_names():
+    """Rules for the content of files stand in `schema`, by file name, on a lower floor; nobody else spells one."""
+    names, own = set(NAMES.values()), {"rps_utils.run_folder", "rps_utils.schema"}
+    texts = ((m, n.value) for m, tree in TREES.items() for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    assert not {module: text for module, text in texts if text in names and module not in own}

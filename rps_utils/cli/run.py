@@ -68,6 +68,7 @@ def evaluate_command(
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
     from rps_utils.machine.locks import own_folder
+    from rps_utils.run_folder import RunFolder
     from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 
@@ -77,7 +78,7 @@ def evaluate_command(
     times = [int(t) if t == int(t) else t for t in sorted(set(landmarks))]
     steps = part_of(read_steps(), "evaluation")
     parameters = _choose(steps, "paper", asked, {"landmarks": times, "tau": tau or times[-1]})
-    kept = out / "scores.csv"
+    kept = RunFolder(out).scores
     with own_folder(out):
         if not kept.is_file() or not table.equals(read_scores(kept)):
             write_csv(table, kept)
@@ -134,10 +135,11 @@ def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Map
 
 def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:
     from rps_utils.report.page import c_index_table
+    from rps_utils.run_folder import RunFolder
     from rps_utils.runs.chain import run_chain
 
     run = out.resolve()
     if not run_chain(run, steps, parameters, cores):
         click.echo(f"nothing to do: {out} is up to date")
-    click.echo(f"\n{c_index_table(run)}\n\nreport: {run / 'report.html'}")
+    click.echo(f"\n{c_index_table(run)}\n\nreport: {RunFolder(run).report}")
     return 0

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from rps_utils.files import write_csv, write_text
 from rps_utils.pages import render_page
+from rps_utils.run_folder import RunFolder
 
 INK, GREY, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 
@@ -161,7 +162,7 @@ def save_figure(
         raise ValueError(f"{name} holds grey values: pass withheld=manifest.why_withheld(cohort, show_pixels)")
     if withheld:
         figure, data = nothing_to_show(figure.layout.title.text, withheld), data.iloc[:0]
-    folder = Path(run) / "figures"
+    folder = RunFolder(run).figures
     figure.update_layout(template=figure_template(), meta={"caption": caption})
     if data.empty or not figure.data:
         for suffix in (".html", ".json", ".csv"):

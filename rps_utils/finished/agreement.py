@@ -14,6 +14,7 @@ from rps_utils.evaluation.slices import note_at, slice_pairs, slices
 from rps_utils.files import read_csv
 from rps_utils.finished.origin import parameters_of
 from rps_utils.learning.fusion import FUSED
+from rps_utils.run_folder import RunFolder
 from rps_utils.scores import COLUMNS, DIED, MADE_BY, read_scores, ready_made_scores
 from rps_utils.survival.concordance import harrell_c, uno_c
 
@@ -38,8 +39,8 @@ def disagreements(run: str | Path, cohort: pd.DataFrame, scores: pd.DataFrame) -
     yield from other_parts(run, scores)
     yield from other_ready_made(cohort, scores)
     yield from other_cutoffs(run, scores)
-    if (run / "metrics.csv").is_file():
-        metrics = read_csv(run / "metrics.csv")
+    if RunFolder(run).metrics.is_file():
+        metrics = read_csv(RunFolder(run).metrics)
         yield from other_metric_parts(run, metrics)
         yield from other_c_indices(metrics, scores)
 

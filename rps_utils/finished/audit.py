@@ -23,6 +23,7 @@ from rps_utils.imaging.patches import open_stored
 from rps_utils.learning.crossfit import FittedScores, learning_patients, object_name
 from rps_utils.learning.fusion import FusionPlan, cox_scores
 from rps_utils.learning.ledger import FROM_OUTSIDE, Learned, cutoff_name, lineage, read_ledger
+from rps_utils.run_folder import RunFolder
 from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, READY_MADE, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
 
@@ -33,7 +34,8 @@ LARGEST_CROP = 2**31  # bytes, unpacked
 
 def can_audit(run: str | Path) -> bool:
     """Tell whether a run folder holds what the audit reads."""
-    return all((Path(run) / name).exists() for name in ("cohort.csv", "scores.csv", "ledger"))
+    own = RunFolder(run)
+    return all(path.exists() for path in (own.cohort, own.scores, own.ledger))
 
 
 def audit(run: str | Path) -> list[str]:
@@ -57,7 +59,7 @@ def audit(run: str | Path) -> list[str]:
     run = Path(run)
     if not can_audit(run):
         raise FileNotFoundError(f"{run} has no cohort.csv, scores.csv and ledger: scores made elsewhere prove nothing")
-    cohort, scores, ledger = read_csv(run / "cohort.csv"), read_scores(run / "scores.csv"), read_ledger(run)
+    cohort, scores, ledger = read_csv(RunFolder(run).cohort), read_scores(RunFolder(run).scores), read_ledger(run)
     return [
         *_unrecorded(run, scores, ledger),
         *_misplaced(cohort, scores),
@@ -76,7 +78,7 @@ def verdict(run: str | Path, findings: Sequence[str]) -> str:
     """Say in one sentence what the audit of a run has found."""
     if findings:
         return f"{len(findings)} finding{'s' * (len(findings) > 1)}; scores above may be too good"
-    scores, ledger = read_scores(Path(run) / "scores.csv"), read_ledger(run)
+    scores, ledger = read_scores(RunFolder(run).scores), read_ledger(run)
     judged = scores["kind"].isin(JUDGED).sum()
     return f"nothing that is recorded saw a patient it judged ({len(ledger)} fitted objects, {judged} judged rows)"
 
@@ -88,7 +90,7 @@ def _unrecorded(run: Path, scores: pd.DataFrame, ledger: Mapping[str, Learned]) 
     wanted = {name: "made rows of scores.csv" for names in made_by.unique() for name in names.split("+") if name}
     for entry in ledger.values():
         wanted = {source: f"taught '{entry.name}'" for source in entry.made_from} | wanted
-    applied = run / "tables" / "risk_groups_cutoffs.csv"
+    applied = RunFolder(run).table("risk_groups_cutoffs")
     if applied.is_file():
         table = read_csv(applied)
         models = table.loc[(table["kind"] == "validation") & table["cutoff"].notna(), "model"]
@@ -209,7 +211,7 @@ def _same_images(run: Path, cohort: pd.DataFrame) -> Iterator[str]:
 
 def _crop_prints(run: Path, patients: Iterable[str]) -> Iterator[tuple[str, str]]:
     for patient in patients:
-        path = run / "crops" / f"{patient}_ct.nii.gz"
+        path = RunFolder(run).crops / f"{patient}_ct.nii.gz"
         if path.is_file():
             yield patient, _unpacked_sha256(path)
 
@@ -227,7 +229,7 @@ def _unpacked_sha256(path: Path) -> str:
 
 
 def _patch_prints(run: Path) -> Iterator[tuple[str, str]]:
-    path = run / "patches.npz"
+    path = RunFolder(run).patches
     if path.is_file():
         with open_stored(path) as stored:
             patients, patches = stored["patient_id"], stored["patches"]

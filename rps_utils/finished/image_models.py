@@ -32,7 +32,7 @@ from rps_utils.learning.crossfit import (
 )
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel, SelectionSettings, fit_radiomic_model
-from rps_utils.run_folder import ENSEMBLES
+from rps_utils.run_folder import ENSEMBLES, RunFolder
 from rps_utils.schema import read_run_json
 
 TRAINING_TOLERANCE = 0.05  # SD of a score, between two trainings of one network
@@ -63,11 +63,11 @@ def other_sets(cohort: pd.DataFrame, model: str, found: Sequence[LeftOut]) -> It
 
 def apply_networks(run: Path, cohort: pd.DataFrame) -> Applied:
     """Apply every stored network to the stored patches, and learn the scales of the scores again."""
-    patches, settings = read_patches(run / "patches.npz", cohort["patient_id"])
-    ensembles = read_all_ensembles(run / "models")
+    patches, settings = read_patches(RunFolder(run).patches, cohort["patient_id"])
+    ensembles = read_all_ensembles(RunFolder(run).models)
     findings, scores = list(other_sets(cohort, "DL", list(ensembles))), {}
     for left_out, stored in ensembles.items():
-        paths = [run / "models" / file for file in stored.networks]
+        paths = [RunFolder(run).models / file for file in stored.networks]
         for path in paths:
             findings += other_card(path, left_out, cohort, patches)
             if read_card(path).get("preprocessing") != plain_settings(settings):
@@ -117,12 +117,12 @@ def other_trainings(run: Path, cohort: pd.DataFrame, count: int) -> Iterator[str
     They are drawn by the hash of the scales. The same processor gives the same bits; others round differently, and
     after a long training that can pass for a difference.
     """
-    patches, _ = read_patches(run / "patches.npz", cohort["patient_id"])
-    named = [(file, s) for s, e in read_all_ensembles(run / "models").items() for file in sorted(e.networks)]
-    seed = int(file_sha256(run / "models" / ENSEMBLES)[:12], 16)
+    patches, _ = read_patches(RunFolder(run).patches, cohort["patient_id"])
+    named = [(file, s) for s, e in read_all_ensembles(RunFolder(run).models).items() for file in sorted(e.networks)]
+    seed = int(file_sha256(RunFolder(run).models / ENSEMBLES)[:12], 16)
     for place in sorted(np.random.default_rng(seed).permutation(len(named))[:count]):
         file, left_out = named[place]
-        path, learners = run / "models" / file, learning_patients(cohort, left_out)
+        path, learners = RunFolder(run).models / file, learning_patients(cohort, left_out)
         stored = raw_risk(path, patches, cohort)
         again = _trained_again(path, patches, cohort, cohort["patient_id"].isin(learners).to_numpy())
         apart = float((again - stored).abs().max() / learned_scale(stored, learners).sd)
@@ -162,11 +162,11 @@ def apply_radiomics(run: Path, cohort: pd.DataFrame) -> Applied:
 
 def read_features(run: Path) -> pd.DataFrame:
     """Return the stored features by patient; numbers only, so that no other column passes for one."""
-    values = read_csv(run / "features.csv").set_index("patient_id")
+    values = read_csv(RunFolder(run).features).set_index("patient_id")
     words = [column for column in values if not pd.api.types.is_numeric_dtype(values[column])]
     if words or values.index.has_duplicates:
         raise ValueError(
-            f"{run / 'features.csv'}: {words[0] if words else 'a patient twice'}; allowed: numbers by patient"
+            f"{RunFolder(run).features}: {words[0] if words else 'a patient twice'}; allowed: numbers by patient"
         )
     return values
 

@@ -23,6 +23,7 @@ from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
 from rps_utils.learning.fusion import FittedFusion, FusionPlan, score_directions
 from rps_utils.learning.radiomics import RadiomicModel
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.schema import read_run_json
 from rps_utils.scores import lrfs_landmarks
 
@@ -35,11 +36,11 @@ COX_FILES = {
     "RSCM": ("RSCM.json", "fusion_design.json"),
 }
 FILES_NEEDED = (
-    *("cohort.csv", "patches.npz", "tables/images.csv", "scores.csv", "tables/risk_groups_cutoffs.csv"),
+    *(NAMES["cohort"], NAMES["patches"], NAMES["scores"], "tables/images.csv", "tables/risk_groups_cutoffs.csv"),
     *(f"models/{name}.json" for name in ("rad_all", "rad_scale", "rad_extraction")),
     *dict.fromkeys(f"models/{file}" for files in COX_FILES.values() for file in files if file),
     "models/DL_ensembles.json",
-    "run.json",
+    NAMES["record"],
 )
 OPTIONAL = ("models/bounds.json", "models/likeness.json")
 
@@ -106,9 +107,9 @@ def load_run(folder: str | Path) -> FrozenRun:
             f"`rps run --out {run}`"
         )
     refuse_altered(run, files_read(run))
-    training = read_csv(run / "cohort.csv").query("split == 'training'")
-    patches, settings = read_patches(run / "patches.npz", training["patient_id"])
-    images = read_csv(run / "tables" / "images.csv").iloc[0]
+    training = read_csv(RunFolder(run).cohort).query("split == 'training'")
+    patches, settings = read_patches(RunFolder(run).patches, training["patient_id"])
+    images = read_csv(RunFolder(run).table("images")).iloc[0]
     known = _optional(run, "models/likeness.json")
     frozen = FrozenRun(
         folder=run,
@@ -120,7 +121,7 @@ def load_run(folder: str | Path) -> FrozenRun:
         radiomics=RadiomicModel(**read_run_json(run, "models/rad_all.json")),
         radiomics_scale=Scale(**read_run_json(run, "models/rad_scale.json")),
         fusions={model: _fusion(run, model) for model in COX_FILES},
-        landmarks=lrfs_landmarks(read_csv(run / "scores.csv")),
+        landmarks=lrfs_landmarks(read_csv(RunFolder(run).scores)),
         cutoffs=_cutoffs(run),
         bounds=_optional(run, "models/bounds.json") or {},
         likeness=likeness.Reference(**known) if known else None,
@@ -138,7 +139,7 @@ def digest(patch: np.ndarray) -> str:
 
 def files_read(run: str | Path) -> list[str]:
     """Return the files of a run that are read to apply it, networks included, by their places in the folder."""
-    ensembles = read_fold_ensembles(Path(run) / "models").values()
+    ensembles = read_fold_ensembles(RunFolder(run).models).values()
     networks = [f"models/{file}" for ensemble in ensembles for file in ensemble.networks]
     given = [name for name in OPTIONAL if (Path(run) / name).is_file()]
     return [*(name for name in FILES_NEEDED if name != RECORD), *given, *networks]
@@ -161,7 +162,7 @@ def read_networks(run: str | Path, settings: PatchSettings) -> dict[LeftOut, Ens
     FileNotFoundError, ValueError
         A network is missing, or was trained on patches cut otherwise than `settings` say.
     """
-    models = Path(run) / "models"
+    models = RunFolder(run).models
     ensembles = read_fold_ensembles(models)
     for file in (file for ensemble in ensembles.values() for file in ensemble.networks):
         if read_card(models / file)["preprocessing"] != plain_settings(settings):
@@ -193,7 +194,7 @@ def directions(run: str | Path) -> pd.DataFrame:
 
 
 def _cutoffs(run: Path) -> dict[str, float]:
-    table = read_csv(run / "tables" / "risk_groups_cutoffs.csv")
+    table = read_csv(RunFolder(run).table("risk_groups_cutoffs"))
     return dict(table.loc[table["kind"] == "validation", ["model", "cutoff"]].dropna().itertuples(index=False))
 
 

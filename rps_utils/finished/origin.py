@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import file_sha256
+from rps_utils.run_folder import NAMES
 from rps_utils.runs.record import sealed_files
 from rps_utils.schema import confined, read_run_json
 from rps_utils.steps import DeclarationError, Step, read_steps
 
-RECORD, ASKED = "run.json", "parameters.json"
+RECORD, ASKED = NAMES["record"], NAMES["parameters"]
 
 
 def writer_of(name: str) -> Step | None:

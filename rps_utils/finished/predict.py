@@ -44,6 +44,7 @@ from rps_utils.learning.crossfit import LeftOut, MadeScore, score_new
 from rps_utils.learning.fusion import FUSED, judge, log_hazard
 from rps_utils.learning.harmonise import CENTRE
 from rps_utils.learning.radiomics import RadiomicModel
+from rps_utils.run_folder import RunFolder
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, READY_MADE, by_cause, ready_made_scores
 from rps_utils.texts.cells import NUMBER
 
@@ -142,7 +143,7 @@ def network_scores(
     everyone, ensembles = torch.from_numpy(patches), read_networks(run, settings)
 
     def raw(file: str) -> pd.Series:
-        path = Path(run) / "models" / file
+        path = RunFolder(run).models / file
         orientations = read_card(path)["settings"]["augmentation"]["orientations"]
         return pd.Series(predict_risk(read_network(path), everyone, orientations), patients)
 
@@ -276,12 +277,13 @@ def predict(
     out, root = Path(out), Path(manifest).resolve().parent
     work, patients = out.parent / f"{out.stem}_images", pd.Index(table["patient_id"])
     placed = files.assign(image=[root / f for f in files["image"]], mask=[root / f for f in files["mask"]])
-    make_patches(placed, work / "patches.npz", frozen.patch_settings, n_jobs)
-    patches, settings = read_patches(work / "patches.npz", patients)
+    here, margin = RunFolder(work), frozen.margin_mm
+    make_patches(placed, here.patches, frozen.patch_settings, n_jobs)
+    patches, settings = read_patches(here.patches, patients)
     cells, _ = read_cells(manifest, learn=False)
     refuse_training_patients(frozen, patches, patients, cells.set_index("patient_id").get(DISTINCT))
-    facts = prepare_cohort(files, root, work / "crops", frozen.crop_spacing, margin_mm=frozen.margin_mm, n_jobs=n_jobs)
-    features = extract_cohort(work / "crops", patients, frozen.extraction, work / "features", n_jobs)
+    facts = prepare_cohort(files, root, here.crops, frozen.crop_spacing, margin_mm=margin, n_jobs=n_jobs)
+    features = extract_cohort(here.crops, patients, frozen.extraction, here.feature_store, n_jobs)
     networks = network_scores(run, patches, settings, patients)
     rows = score_table(frozen, table, networks, features.set_index("patient_id"))
     rows = with_doubt(frozen, rows, networks, likeness.summarise(patches, settings, facts))

@@ -43,6 +43,7 @@ from rps_utils.learning.cox import CoxModel
 from rps_utils.learning.crossfit import nested_table
 from rps_utils.learning.fusion import FUSED, IMAGE_RIDGE, FusionPlan, cox_scores
 from rps_utils.learning.ledger import bound_name, read_ledger
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.schema import read_run_json
 from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, lrfs_column, lrfs_landmarks, read_scores
 
@@ -75,8 +76,8 @@ class RunData:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.cohort = read_csv(run / "cohort.csv")
-        self.scores = read_scores(run / "scores.csv")
+        self.cohort = read_csv(RunFolder(run).cohort)
+        self.scores = read_scores(RunFolder(run).scores)
         self.landmarks = lrfs_landmarks(self.scores)
 
     @cached_property
@@ -98,7 +99,7 @@ class RunData:
         """The manifest of the run, if it is still there and the same; else it stays on trust."""
         record = self.run / RECORD
         recorded = read_run_json(self.run, RECORD).get("manifest", {}).get("sha256") if record.is_file() else None
-        asked = parameters_of(self.run, "cohort.csv")
+        asked = parameters_of(self.run, NAMES["cohort"])
         path = Path(str(asked.get("manifest", "")))
         if not path.is_file() or not {"folds", "seed", "split_by"} <= asked.keys() or file_sha256(path) != recorded:
             raise OnTrust("cohort.csv, crops and patches: the manifest is not here any more, or is another by its hash")
@@ -107,7 +108,7 @@ class RunData:
     @property
     def sample(self) -> list[str]:
         """A few patients, drawn by the hash of the features, so that who changes these cannot choose."""
-        seed = int(file_sha256(self.run / "features.csv")[:12], 16)
+        seed = int(file_sha256(RunFolder(self.run).features)[:12], 16)
         ids = self.cohort["patient_id"].to_numpy(str)
         return sorted(np.random.default_rng(seed).choice(ids, min(SAMPLE, len(ids)), replace=False))
 
@@ -164,7 +165,7 @@ def other_files(data: RunData) -> Iterator[str]:
 
 def other_cohort(data: RunData) -> Iterator[str]:
     """Make the cohort again from its manifest, and yield what differs."""
-    asked = parameters_of(data.run, "cohort.csv")
+    asked = parameters_of(data.run, NAMES["cohort"])
     again = study_table(read_manifest(data.manifest), asked["folds"], asked["seed"], asked["split_by"])
     if list(again) != list(data.cohort) or list(again["patient_id"]) != list(data.cohort["patient_id"]):
         yield "cohort.csv has other patients or columns than its manifest"
@@ -184,14 +185,14 @@ def other_images(data: RunData) -> Iterator[str]:
     files = image_files(table, data.manifest.parent).set_index("patient_id").loc[data.sample]
     if not all(Path(path).is_file() for path in (*files["image"], *files["mask"])):
         raise OnTrust("crops and patches: the scans of the manifest are not here any more")
-    patches, settings = read_patches(data.run / "patches.npz", data.sample)
-    facts = read_csv(data.run / "tables" / "images.csv").iloc[0]
+    patches, settings = read_patches(RunFolder(data.run).patches, data.sample)
+    facts = read_csv(RunFolder(data.run).table("images")).iloc[0]
     for row, patch in zip(files.itertuples(), patches, strict=True):
         ct, mask = load_pair(row.image, row.mask)
         if not np.allclose(make_patch(ct, mask, settings), patch, atol=0.01):
             yield f"{row.Index}: patches.npz does not hold the patch that the scan gives"
         due = crop_isotropic(ct, mask, float(facts["crop_spacing_mm"]), float(facts["margin_mm"]))
-        stored = load_pair(*crop_paths(data.run / "crops", str(row.Index)))
+        stored = load_pair(*crop_paths(RunFolder(data.run).crops, str(row.Index)))
         if any(_differ(one, other) for one, other in zip(due, stored, strict=True)):
             yield f"{row.Index}: crops/ does not hold the crop that the scan gives"
 
@@ -203,7 +204,7 @@ def _differ(one: Volume, other: Volume) -> bool:
 
 def same_patients(data: RunData) -> Iterator[str]:
     """Yield pairs of patients whose images are nearly equal, mirrored or not, across folds or splits."""
-    patches, settings = read_patches(data.run / "patches.npz", data.cohort["patient_id"])
+    patches, settings = read_patches(RunFolder(data.run).patches, data.cohort["patient_id"])
     fold = data.cohort["fold"].map(" fold {:g}".format).where(data.cohort["fold"].notna(), "")
     place, ids = (data.cohort["split"] + fold).to_list(), data.cohort["patient_id"].to_list()
     distinct = data.cohort.set_index("patient_id").get(DISTINCT, pd.Series(dtype=str))
@@ -224,7 +225,7 @@ def other_features(data: RunData) -> Iterator[str]:
         return
     settings = ExtractionSettings(**read_run_json(data.run, "models/rad_extraction.json"))
     for patient in data.sample:
-        due = pd.Series(extract(*load_pair(*crop_paths(data.run / "crops", patient)), settings))
+        due = pd.Series(extract(*load_pair(*crop_paths(RunFolder(data.run).crops, patient)), settings))
         more = sorted(set(stored) ^ set(due.index))
         if more:
             yield f"features.csv has the column {more[0]}, which is no feature of the extraction, or lacks it"
@@ -274,7 +275,7 @@ def other_radiomic_models(data: RunData) -> Iterator[str]:
 
 def other_bounds(data: RunData) -> Iterator[str]:
     """Learn the conformal bounds again from the cross-fitted scores."""
-    if not (data.run / "models" / "bounds.json").is_file():
+    if not RunFolder(data.run).model("bounds").is_file():
         return
     stored, ledger = read_run_json(data.run, "models/bounds.json"), read_ledger(data.run)
     for model, residual in stored["residual"].items():
@@ -291,7 +292,7 @@ def other_bounds(data: RunData) -> Iterator[str]:
 
 def _other_nested(data: RunData, model: str, applied: Applied) -> Iterator[str]:
     keys = ["outer_fold", "patient_id"]
-    stored = read_csv(data.run / "scores" / f"{model}_nested.csv").set_index(keys)
+    stored = read_csv(RunFolder(data.run).part(f"{model}_nested")).set_index(keys)
     both = nested_table(applied.fitted).set_index(keys).join(stored, how="outer", lsuffix="_due")
     other = differs(both["risk_due"], both["risk"], TOLERANCE) | differs(both["made_by_due"], both["made_by"], 0)
     if other.any():

@@ -17,6 +17,7 @@ import pandas as pd
 
 from rps_utils.files import write_json
 from rps_utils.learning.crossfit import LeftOut, learning_patients, object_name
+from rps_utils.run_folder import RunFolder
 from rps_utils.schema import read_run_jsons
 from rps_utils.scores import MADE_BY, ready_made_name
 
@@ -56,7 +57,7 @@ def record(run: str | Path, family: str, learned: Sequence[Learned]) -> Path:
     twice = pd.Series([entry.name for entry in learned], dtype=str).duplicated()
     if twice.any():
         raise ValueError(f"ledger {family}: {learned[int(twice.argmax())].name!r} is entered twice; each object once")
-    return write_json([asdict(entry) for entry in learned], Path(run) / "ledger" / f"{family}.json")
+    return write_json([asdict(entry) for entry in learned], RunFolder(run).ledger / f"{family}.json")
 
 
 def cross_fitted(model: str, kind: str, cohort: pd.DataFrame, left_out_sets: Sequence[LeftOut]) -> list[Learned]:

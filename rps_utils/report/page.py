@@ -24,7 +24,7 @@ from rps_utils.pages import page_table, render_page
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
 from rps_utils.report.sections import SECTIONS, MetricTable
 from rps_utils.report.summary import plain_summary
-from rps_utils.run_folder import RunFolder
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.runs.record import write_run_record
 from rps_utils.steps import NOTEBOOKS
 
@@ -133,7 +133,7 @@ def explained_gaps(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def cohort_name(record: Mapping[str, Any], given: str | None) -> str:
     """Return what the page calls its cohort: the label given, or the file from which the patients came."""
-    return given or record.get("manifest", {}).get("file") or "scores.csv"
+    return given or record.get("manifest", {}).get("file") or NAMES["scores"]
 
 
 def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
@@ -156,7 +156,7 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
     sections, used = _filled_sections(run, metrics)
     others = [path for path in sorted(run.tables.glob("*.csv")) if path.name not in used]
     page = render_page(
-        "report.html",
+        "run_report.html",
         cohort=cohort_name(record, cohort_label),
         data_kind=run_data_kind(run),
         counts=_counts(run),

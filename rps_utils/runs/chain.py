@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.files import remove_partial, write_json
 from rps_utils.machine.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
@@ -90,7 +91,7 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
     """
     with own_folder(run) as owner:
         remove_partial(run)
-        write_json({"steps": [s.name for s in steps], "parameters": parameters}, run / "parameters.json")
+        write_json({"steps": [s.name for s in steps], "parameters": parameters}, RunFolder(run).parameters)
         plan = plan_chain(run, steps, parameters)
         print(plan_text(plan), flush=True)
         todo = [decision for decision in plan if decision.state != "reused"]
@@ -108,11 +109,11 @@ def closing_steps(steps: Sequence[Step]) -> list[Step]:
     """Return what follows the notebooks: the table of metrics, unless one of them writes it, and the report."""
     written = tuple(name for step in steps for name in step.writes)
     closing = []
-    if "metrics.csv" not in written:
+    if NAMES["metrics"] not in written:
         tables = tuple(name for name in written if name.startswith("metrics/"))
-        closing.append(Step("metrics", tables, ("metrics.csv",), module="rps_utils.runs.record"))
-    read = (*written, "metrics.csv", "logs/*.json")
-    return [*closing, Step("report", read, ("report.html", "run.json"), module="rps_utils.report.page")]
+        closing.append(Step("metrics", tables, (NAMES["metrics"],), module="rps_utils.runs.record"))
+    read = (*written, NAMES["metrics"], "logs/*.json")
+    return [*closing, Step("report", read, (NAMES["report"], NAMES["record"]), module="rps_utils.report.page")]
 
 
 def plan_text(plan: Sequence[Decision]) -> str:
@@ -216,7 +217,7 @@ def _what_failed(run: Path, steps: Sequence[Step], failed: Mapping[str, str], lo
     lines = []
     for step in steps:
         if step.name in failed:
-            copy = run / "notebooks" / f"{step.name}.ipynb"
+            copy = RunFolder(run).notebooks / f"{step.name}.ipynb"
             lines += [f"  {failed[step.name]}", f"    look at {copy if ' in cell ' in failed[step.name] else log}"]
     return "\n".join([f"{len(failed)} of {len(steps)} steps failed; what is done is kept:", *lines])
 

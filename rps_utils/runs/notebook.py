@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rps_utils.run_folder import RunFolder
 from rps_utils.files import WRITTEN, file_sha256, read_json, whole_file, write_json, write_text
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
@@ -125,7 +126,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     import papermill
 
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
-    place, failure = run / "notebooks" / notebook.name, None
+    place, failure = RunFolder(run).notebooks / notebook.name, None
     with whole_file(place) as partial:
         as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)]  # it fills in paths
         try:

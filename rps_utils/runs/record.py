@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rps_utils.files import file_sha256, read_json, write_csv, write_json
-from rps_utils.run_folder import RunFolder
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.sources import text_sha256
 
 PACKAGES = [
@@ -24,7 +24,8 @@ CODE = ("notebook", "workflow", "code", "packages", "data")  # what `run.json` s
 COSTS = ".chain/engine/costs"
 # What is read again from a finished run, by those who apply or audit it.
 SEALED = (
-    *("cohort.csv", "patches.npz", "features.csv", "scores.csv", "metrics.csv", "tables/images.csv"),
+    *(NAMES[name] for name in ("cohort", "patches", "features", "scores", "metrics")),
+    "tables/images.csv",
     *("tables/risk_groups_cutoffs.csv", "scores/*.csv", "metrics/*.csv", "ledger/*.json"),
     *("models/*.json", "models/*.safetensors"),
 )
@@ -41,7 +42,7 @@ def collect_metrics(folder: str | os.PathLike[str]) -> pd.DataFrame:
 def keep_costs(run: Path) -> None:
     """Enter the peak memory that the workflow engine measured in the logs of the steps that are done."""
     for path in sorted((run / COSTS).glob("*.tsv")):
-        log = run / "logs" / f"{path.stem}.json"
+        log = RunFolder(run).logs / f"{path.stem}.json"
         peak = _measured_mib(path)
         if log.is_file() and (told := read_json(log)).get("peak_mib", 0) < peak:
             write_json({**told, "peak_mib": peak}, log)
@@ -64,8 +65,8 @@ def sealed_files(run: str | Path) -> dict[str, str]:
 def write_run_record(run: Path) -> dict[str, Any]:
     """Write ``RUN/run.json``: parameters, versions, hashes of its files, and of each notebook its cost and sources."""
     keep_costs(run)
-    asked = read_json(run / "parameters.json")
-    logs = {name: read_json(run / "logs" / f"{name}.json") for name in sorted(asked["steps"])}
+    asked = read_json(RunFolder(run).parameters)
+    logs = {name: read_json(RunFolder(run).logs / f"{name}.json") for name in sorted(asked["steps"])}
     sources = {name: {part: log["made_from"][part] for part in CODE} for name, log in logs.items()}
     record = {
         "parameters": asked["parameters"],
@@ -79,7 +80,7 @@ def write_run_record(run: Path) -> dict[str, Any]:
             for name, log in logs.items()
         },
     }
-    write_json(record, run / "run.json")
+    write_json(record, RunFolder(run).record)
     return record
 
 
@@ -89,7 +90,7 @@ def _manifest(run: Path, parameters: dict[str, Any], logs: dict[str, Any]) -> di
         if "manifest" in own and step in logs:
             name, read = Path(own["manifest"]).name, dict(logs[step]["made_from"]["manifest"])
             return {"file": name, "sha256": read.pop(name), "images_sha256": text_sha256(read)}
-    return {"file": "scores.csv", "sha256": file_sha256(run / "scores.csv")}
+    return {"file": NAMES["scores"], "sha256": file_sha256(RunFolder(run).scores)}
 
 
 if __name__ == "__main__":
