@@ -187,7 +187,7 @@ def _quiet_environment() -> dict[str, str]:
     The safe path keeps Python from importing what lies in the working folder: a ``random.py`` beside somebody's data.
     """
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
-    quiet = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}
     return {**os.environ, **threads, **quiet, "PYTHONSAFEPATH": "1"}
 
 
