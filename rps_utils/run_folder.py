@@ -108,7 +108,8 @@ class RunFolder:
         name = path.relative_to(self.path).as_posix()
         makers = [step.name for step in read_steps() if any(fnmatchcase(name, written) for written in step.writes)]
         maker = f"notebook {makers[0]} writes it" if makers else "an earlier notebook writes it"
-        raise FileNotFoundError(f"{path} is not there yet: {maker}; run that first, or all: rps run --out {self.path}")
+        told = f"{path} is not there yet: {maker}; run that first, or all: rps run --out {self.path}"
+        raise FileNotFoundError(f"{told}. In a notebook, a relative run_dir starts at the folder of the notebooks")
 
     # Files with a name of their own.
 

@@ -12,6 +12,7 @@ from rps_utils.cli.lab import make_default_cohort
 from rps_utils.cli.options import (
     DEFAULT_MANIFEST,
     POSITIVE,
+    ROOT,
     RUN,
     Command,
     LazyChoice,
@@ -37,6 +38,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     from rps_utils.runs.parameters import chosen_value
     from rps_utils.steps import read_steps
 
+    _refuse_other_folders(out.resolve(), manifest)
     steps, manifest = read_steps(), manifest.resolve()
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
@@ -72,6 +74,7 @@ def evaluate_command(
     from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 
+    _refuse_other_folders(out.resolve(), scores)
     table = read_scores(scores)
     for sentence in odd_scores(table, landmarks):
         click.echo(f"odd: {sentence}", err=True)
@@ -124,6 +127,25 @@ def audit_command(run: Path, retrain: int) -> int:
     said = [*account.findings, *(f"{word}: {line}" for word, lines in told for line in lines)]
     click.echo("\n".join([*said, f"{run}: {verdict(run, account.findings)}"]))
     return 1 if account.findings else 0
+
+
+def _refuse_other_folders(out: Path, read: Path) -> None:
+    """Refuse to make a run folder of a folder that holds something else: its files would be replaced.
+
+    Raises
+    ------
+    click.UsageError
+        It is, holds or lies in the source of this repository, it holds what is read, or it is somebody's project.
+    """
+    begun = (out / "parameters.json").is_file()
+    source = [ROOT / name for name in ("rps_utils", "notebooks", "tests", "docs", ".git")]
+    if out in ROOT.parents or out == ROOT or any(place in (out, *out.parents) for place in source):
+        raise click.UsageError(f"--out {out} is the source of this repository: name a folder of its own, runs/NAME")
+    if out == read.resolve().parent and not begun:
+        raise click.UsageError(f"--out {out} holds {read.name}, which is read: name a folder of its own")
+    other = [name for name in ("notebooks", ".git", "pyproject.toml") if (out / name).exists()]
+    if other and not begun:
+        raise click.UsageError(f"--out {out} holds {other[0]} and is no run folder: name an empty or a new folder")
 
 
 def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "clinical_columns": _words(),
     "comparison_epochs": _whole(1, 100_000),
     "crop_spacing_mm": _number(0.2, 12),
-    "cutoff": ValueRule("None, or a finite number", lambda v: v is None or _is_number(v)),
+    "cutoff": ValueRule("None, maxstat, or a finite number", lambda v: v in (None, "maxstat") or _is_number(v)),
     "epochs": _whole(1, 100_000),
     "flag_share": ValueRule("a number between 0 and 1, such as 0.05", lambda v: _is_number(v) and 0 < v < 1),
     "folds": _whole(3, 50),

@@ -14,6 +14,7 @@ import yaml
 
 from rps_utils.cli.errors import Terminated, explain
 from rps_utils.cli.main import main
+from rps_utils.cli.options import ROOT
 from rps_utils.files import read_csv, read_json, reading
 
 CRLM = "colorectal_liver_metastases"
@@ -266,3 +267,26 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     with started(tmp_path, "study", "recipes", "--help") as work:
         work.stdout.close()
         assert work.wait(60) == 141 and work.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (ROOT, "is the source of this repository"),
+        (ROOT / "notebooks", "is the source of this repository"),
+        (ROOT / "rps_utils" / "deep", "is the source of this repository"),
+        (Path("data"), "which is read"),
+        (Path("project"), "holds notebooks and is no run folder"),
+    ],
+    ids=["repository", "notebooks", "package", "data", "another project"],
+)
+def test_a_folder_that_holds_something_else_is_no_run_folder(command, out, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project" / "notebooks").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "in.csv").write_text("patient_id\nA\n")
+    given = ["--manifest", "data/in.csv"] if command == "run" else ["data/in.csv"]
+    with pytest.raises(SystemExit) as stop:
+        main([command, *given, "--out", str(out)])
+    assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())

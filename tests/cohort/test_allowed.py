@@ -23,7 +23,7 @@ REFUSED = {
     "max_correlation": [0, -0.5, 1.5, math.nan],
     "ridge": [-0.1, math.nan, math.inf],
     "seed": [-1, 1.5, 2**32],
-    "cutoff": [math.nan, math.inf, "0.5"],
+    "cutoff": [math.nan, math.inf, "0.5", "median"],
     "show_pixels": ["maybe", True],
     "harmonise": [1, "yes"],
     "time_unit": ["", " "],
@@ -58,3 +58,8 @@ def test_a_run_does_not_start_with_them(asked):
 def test_folds_are_not_drawn_where_nothing_can_be_learned_from_the_rest(cohort, folds):
     with pytest.raises(ValueError, match=f"folds = {folds}; allowed: 3 or more"):
         draw_folds(cohort, folds, 1)
+
+
+@pytest.mark.parametrize("value", [None, "maxstat", 0.5, -1])
+def test_every_documented_cut_off_is_allowed(value):
+    assert value_fault("cutoff", value) == ""
