@@ -137,7 +137,9 @@ def _refuse_other_folders(out: Path, read: Path) -> None:
     click.UsageError
         It is, holds or lies in the source of this repository, it holds what is read, or it is somebody's project.
     """
-    begun = (out / "parameters.json").is_file()
+    from rps_utils.run_folder import RunFolder
+
+    begun = RunFolder(out).parameters.is_file()
     source = [ROOT / name for name in ("rps_utils", "notebooks", "tests", "docs", ".git")]
     if out in ROOT.parents or out == ROOT or any(place in (out, *out.parents) for place in source):
         raise click.UsageError(f"--out {out} is the source of this repository: name a folder of its own, runs/NAME")

@@ -17,7 +17,7 @@ import pandas as pd
 from joblib import delayed
 
 from rps_utils.cohort.splits import draw_split
-from rps_utils.files import file_sha256, whole_file, write_csv
+from rps_utils.files import file_sha256, remove_partial, whole_file, write_csv
 from rps_utils.lab.phantom.ct import render_with_reference
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
 from rps_utils.machine.progress import in_parallel
@@ -110,6 +110,7 @@ def write_images(
     n_jobs: int,
 ) -> None:
     """Render every patient of whom a file is not there yet; each file appears whole."""
+    remove_partial(folder / "images")  # of a rendering that was killed
     rows = causes.to_dict("records")
     jobs = [
         delayed(write_patient)(folder / "images", name, row)
