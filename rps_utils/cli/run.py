@@ -43,8 +43,8 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
     parameters = _choose(steps, profile, asked, {"manifest": str(manifest)})
-    _, unreadable = read_cells(manifest)
-    problems = unreadable or lacking_columns(manifest, chosen_value(parameters, "clinical_columns"))
+    cells, unreadable = read_cells(manifest)
+    problems = unreadable or lacking_columns(cells, chosen_value(parameters, "clinical_columns"))
     if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
         planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
         examined = inspect_manifest(manifest, n_jobs=cores, **planned)

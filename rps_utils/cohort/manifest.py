@@ -208,13 +208,11 @@ def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Proble
             )
 
 
-def lacking_columns(path: str | Path, wanted: Iterable[str]) -> list[Problem]:
-    """List the clinical columns that models are to use and a manifest does not have; nothing if it cannot be read."""
-    cells, unreadable = read_cells(path)
+def lacking_columns(cells: pd.DataFrame, wanted: Iterable[str]) -> list[Problem]:
+    """List the clinical columns that models are to use and the cells of a manifest (`read_cells`) do not have."""
     there = clinical_columns(cells.columns)
     allowed, remedy = f"the manifest has {', '.join(there)}", "add it, or name others: -p clinical_columns=[...]"
-    absent = [] if unreadable else [column for column in wanted if column not in there]
-    return [table_problem(column, "no such column", allowed, remedy) for column in absent]
+    return [table_problem(column, "no such column", allowed, remedy) for column in wanted if column not in there]
 
 
 def check_cells(

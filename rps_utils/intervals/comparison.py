@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from rps_utils.intervals.resampling import CELLS, Metric, joint_estimates
-from rps_utils.survival.concordance import c_of_ranks, event_pair_weights, harrell_c, pair_influence, uno_c
+from rps_utils.intervals.resampling import CELLS, Metric, c_metric, joint_estimates
+from rps_utils.survival.concordance import c_of_ranks, event_pair_weights, pair_influence
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers
 
 
@@ -25,16 +25,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(
-    metric: Metric,
-    time: Any,
-    event: Any,
-    a: Any,
-    b: Any,
-    *arguments: Any,
-    counts: np.ndarray | None = None,
-    method: str = "bca",
-    level: float = 0.95,
-    **options: Any,
+    metric: Metric, time: Any, event: Any, a: Any, b: Any, *arguments: Any, **options: Any
 ) -> Estimate:
     """Return metric(a) - metric(b) on the same patients with a paired bootstrap interval.
 
@@ -42,24 +33,14 @@ def paired_difference(
     ----------
     metric : callable
         As in `bootstrap_estimate`; `a` and `b` take the place of the risk or lrfs.
-    *arguments, counts, method, level, **options
-        As in `bootstrap_estimate` (``logit`` makes no sense for a difference).
+    *arguments, **options
+        As in `joint_estimates`, with ``counts``, ``method`` and ``level``.
     """
-    given = (metric, time, event, a, b, *arguments)
-    return paired_differences(*given, counts=counts, method=method, level=level, **options)[0]
+    return paired_differences(metric, time, event, a, b, *arguments, **options)[0]
 
 
 def paired_differences(
-    metric: Metric,
-    time: Any,
-    event: Any,
-    a: Any,
-    b: Any,
-    *arguments: Any,
-    counts: np.ndarray | None = None,
-    method: str = "bca",
-    level: float = 0.95,
-    **options: Any,
+    metric: Metric, time: Any, event: Any, a: Any, b: Any, *arguments: Any, **options: Any
 ) -> list[Estimate]:
     """Return the paired differences of metrics that are computed together; arguments as in `paired_difference`."""
 
@@ -67,8 +48,7 @@ def paired_differences(
         first = metric(time, event, a, *rest, weights=weights, **kept)
         return first - metric(time, event, b, *rest, weights=weights, **kept)
 
-    given = (difference, time, event, a, b, *arguments)
-    return joint_estimates(*given, counts=counts, method=method, level=level, **options)
+    return joint_estimates(difference, time, event, a, b, *arguments, **options)
 
 
 def compare_c(
@@ -107,7 +87,7 @@ def compare_c(
     c_b, influence_b = pair_influence(time, event, risk_b, tau)
     error = float(np.sqrt(np.sum((influence_a - influence_b) ** 2)))
     z = (c_a - c_b) / error if error > 0 else np.nan
-    metric, rest = (harrell_c, ()) if tau is None else (uno_c, (tau,))
+    metric, rest = c_metric(tau)
     difference = paired_difference(metric, time, event, risk_a, risk_b, *rest, counts=counts)
     by_swaps = (
         permutation_p(time, event, risk_a, risk_b, tau=tau, permutations=permutations, seed=seed)

@@ -280,10 +280,13 @@ def c_interval(
     Estimate
         The note names a constant score, no usable pair, a reversed score, undefined resamples.
     """
-    note = reversed_score_note(time, event, risk)
-    if tau is None:
-        return bootstrap_estimate(harrell_c, time, event, risk, counts=counts, method=method, level=level, note=note)
-    return bootstrap_estimate(uno_c, time, event, risk, tau, counts=counts, method=method, level=level, note=note)
+    (metric, rest), note = c_metric(tau), reversed_score_note(time, event, risk)
+    return bootstrap_estimate(metric, time, event, risk, *rest, counts=counts, method=method, level=level, note=note)
+
+
+def c_metric(tau: float | None) -> tuple[Metric, tuple[float, ...]]:
+    """Return Uno's C and its last argument `tau` (months), or Harrell's C and no argument where tau is None."""
+    return (harrell_c, ()) if tau is None else (uno_c, (tau,))
 
 
 def c_standard_error(time: Any, event: Any, risk: Any, *, tau: float | None = None) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pytest
 
 from rps_utils.cli.main import main
 from rps_utils.cohort.contract import ManifestError, clinical_columns, comma_remedy, format_problems
-from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_manifest
+from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_cells, read_manifest
 from rps_utils.files import read_csv, write_csv
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
@@ -629,7 +629,7 @@ def test_death_without_recurrence_passes_the_door(cohort):
 
 
 def test_columns_that_the_models_want_are_asked_for_before_any_work(cohort, capsys):
-    (lacking,) = lacking_columns(cohort / "data_manifest.csv", ["age", "smoking"])
+    (lacking,) = lacking_columns(read_cells(cohort / "data_manifest.csv")[0], ["age", "smoking"])
     assert (lacking.column, lacking.value) == ("smoking", "no such column") and "age" in lacking.allowed
     with pytest.raises(SystemExit) as stopped:
         wanted = ["--out", str(cohort / "run"), "-p", "clinical_columns=['age','smoking']"]
