@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from rps_utils.files import MISSING, read_csv
 from rps_utils.texts.cells import is_formula
@@ -337,6 +336,8 @@ def _rises_with_risk(rows: pd.DataFrame, column: str) -> bool:
     known = rows[["risk", column]].dropna()
     if len(known) < 3 or min(len(set(known["risk"])), len(set(known[column]))) < 2:
         return False
+    from scipy.stats import spearmanr  # a second that nobody else here needs
+
     return bool(spearmanr(known["risk"], known[column]).statistic > 0)
 
 

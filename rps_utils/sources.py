@@ -9,8 +9,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +62,7 @@ class Contents:
         self._files, self._code = _remembered(memory)
         self._used_files: dict[str, Any] = {}
         self._used_code: dict[str, Any] = {}
+        self._found: dict[Any, Any] = {}
 
     def sha256(self, path: Path) -> str | None:
         """Return the hash of a file as 64 hexadecimal digits; None where there is no such file."""
@@ -82,6 +83,12 @@ class Contents:
         known = self._code.get(key) or _read_code(text)
         self._code[key] = self._used_code[key] = known
         return known
+
+    def once(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """Return what was found when a question was asked first."""
+        if question not in self._found:
+            self._found[question] = ask()
+        return self._found[question]
 
     def remember(self) -> None:
         """Write down what was asked for."""
@@ -166,16 +173,20 @@ def import_closure(cells: Iterable[str], contents: Contents, package: Path = PAC
         import, and the templates (``.html``, ``.css`` ...) that any of them names. What only type checkers import does
         not count, nor do comments in modules.
     """
-    named = _templates(package)
+    named = contents.once(package, lambda: _templates(package))
     found: dict[Path, str] = {}
-    waiting = {file for cell in cells for file in _needed(contents.code(cell), package, package, named)}
+
+    def needed(code: Code, folder: Path) -> frozenset[Path]:
+        return contents.once((code, folder, package), lambda: frozenset(_needed(code, folder, package, named)))
+
+    waiting = {file for cell in cells for file in needed(contents.code(cell), package)}
     while waiting:
         file = waiting.pop()
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".py":
             code = contents.code(text)
             found[file] = code.sha256
-            waiting |= set(_needed(code, file.parent, package, named)) - set(found)
+            waiting |= needed(code, file.parent) - set(found)
         else:
             found[file] = text_sha256(text)
             waiting |= set(_named_by(text, named)) - set(found)
@@ -187,7 +198,8 @@ def imported_packages(files: Iterable[Path], cells: Iterable[str], contents: Con
     texts = [*(file.read_text(encoding="utf-8") for file in files if file.suffix == ".py"), *cells]
     names = {name.split(".")[0] for text in texts for name in contents.code(text).imports} - {PACKAGE.name}
     known = _distributions()
-    versions = {owner: version(owner) for name in sorted(names) for owner in known.get(name, ())}
+    owners = [owner for name in sorted(names) for owner in known.get(name, ())]
+    versions = {owner: contents.once(("version", owner), partial(version, owner)) for owner in owners}
     return {"python": PYTHON, **versions}
 
 

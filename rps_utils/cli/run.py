@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,9 @@ from rps_utils.cli.options import (
 )
 from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
 
+if TYPE_CHECKING:
+    from rps_utils.runs.freshness import Decision
+
 
 @click.command("run", cls=Command)
 @click.option("--manifest", type=MANIFEST_FILE, default=DEFAULT_MANIFEST, help="one row a patient")
@@ -32,10 +35,7 @@ from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
 @cores
 def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
     """Run the notebooks on a cohort."""
-    from rps_utils.cohort.contract import format_notices, format_problems
-    from rps_utils.cohort.manifest import inspect_manifest, lacking_columns, read_cells
-    from rps_utils.runs.chain import is_manifest_unchanged, plan_chain
-    from rps_utils.runs.parameters import chosen_value
+    from rps_utils.runs.chain import plan_chain
     from rps_utils.steps import read_steps
 
     _refuse_other_folders(out.resolve(), manifest)
@@ -43,9 +43,22 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
     parameters = _choose(steps, profile, asked, {"manifest": str(manifest)})
+    plan = plan_chain(out.resolve(), steps, parameters)
+    if any(decision.state != "reused" for decision in plan) and not _is_sound(manifest, parameters, plan, cores):
+        return 1
+    return _bring_up_to_date(out, steps, parameters, cores)
+
+
+def _is_sound(manifest: Path, parameters: Mapping[str, Any], plan: Sequence[Decision], cores: int) -> bool:
+    """Say what is wrong with a manifest; its images are looked at unless the step that reads it is up to date."""
+    from rps_utils.cohort.contract import format_notices, format_problems
+    from rps_utils.cohort.manifest import inspect_manifest, lacking_columns, read_cells
+    from rps_utils.runs.chain import is_manifest_unchanged
+    from rps_utils.runs.parameters import chosen_value
+
     cells, unreadable = read_cells(manifest)
     problems = unreadable or lacking_columns(cells, chosen_value(parameters, "clinical_columns"))
-    if not unreadable and not is_manifest_unchanged(plan_chain(out.resolve(), steps, parameters), parameters):
+    if not unreadable and not is_manifest_unchanged(plan, parameters):
         planned = {name: chosen_value(parameters, name) for name in ("folds", "split_by", "landmarks")}
         examined = inspect_manifest(manifest, n_jobs=cores, **planned)
         problems += examined.problems
@@ -53,8 +66,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
             click.echo(format_notices(examined.notices), err=True)
     if problems:
         click.echo(format_problems(problems), err=True)
-        return 1
-    return _bring_up_to_date(out, steps, parameters, cores)
+    return not problems
 
 
 @click.command("evaluate", cls=Command)
@@ -158,7 +170,7 @@ def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Map
 
 
 def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:
-    from rps_utils.report.page import c_index_table
+    from rps_utils.report.paper import c_index_table
     from rps_utils.run_folder import RunFolder
     from rps_utils.runs.chain import run_chain
 

@@ -15,26 +15,17 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from rps_utils.cohort.contract import data_kind
 from rps_utils.evaluation.wording import wide
 from rps_utils.figures.style import PAGE_COLOURS, figure_on_page
 from rps_utils.files import read_csv, read_json, write_text
 from rps_utils.finished.audit import audit, can_audit, verdict
 from rps_utils.pages import page_table, render_page
-from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run
+from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run, run_data_kind
 from rps_utils.report.sections import SECTIONS, MetricTable
 from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.runs.record import write_run_record
 from rps_utils.steps import NOTEBOOKS
-
-
-def c_index_table(folder: str | Path) -> str:
-    """Return the C-index table of a run as text for a terminal, the paper's numbers beside."""
-    run = RunFolder(folder)
-    table = paper_and_run(read_csv(run.metrics))
-    kind = run_data_kind(run)
-    return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
 
 
 def read_figures(run: RunFolder, number: str) -> list[dict[str, Any]]:
@@ -177,11 +168,6 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
     return write_text(page, run.report)
-
-
-def run_data_kind(run: RunFolder) -> str:
-    """Return whose data the run is about; empty where scores came from elsewhere."""
-    return data_kind(run.read_cohort()) if run.cohort.is_file() else ""
 
 
 def _audit_lines(run: RunFolder) -> list[str]:

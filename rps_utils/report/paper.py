@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from rps_utils.cohort.contract import data_kind
 from rps_utils.evaluation.slices import KINDS
 from rps_utils.evaluation.wording import interval_text, p_text, wide
+from rps_utils.files import read_csv
+from rps_utils.run_folder import RunFolder
 
 # Ren et al., Frontiers in Medicine 2026, from the abstract, which is all that is open. Training values are taken
 # to be apparent ones: the abstract does not mention cross-validation. RSCM: no number in the abstract.
@@ -84,6 +89,19 @@ def paper_and_run(metrics: pd.DataFrame) -> pd.DataFrame:
     }
     beside = pd.DataFrame(table, index=pd.Index(models, name="model")).reset_index()
     return beside.loc[:, (beside != "–").any()]
+
+
+def c_index_table(folder: str | Path) -> str:
+    """Return the C-index table of a run as text for a terminal, the paper's numbers beside."""
+    run = RunFolder(folder)
+    table = paper_and_run(read_csv(run.metrics))
+    kind = run_data_kind(run)
+    return f"Harrell's C (95 % interval){f', {kind} patients' * bool(kind)}\n{table.to_string(index=False)}"
+
+
+def run_data_kind(run: RunFolder) -> str:
+    """Return whose data the run is about; empty where scores came from elsewhere."""
+    return data_kind(run.read_cohort()) if run.cohort.is_file() else ""
 
 
 def _of_paper(model: str, split: str) -> str:

@@ -13,8 +13,15 @@ from rps_utils.figures.discrimination import c_index_plot
 from rps_utils.figures.style import save_figure
 from rps_utils.files import write_csv, write_json
 from rps_utils.pages import column_texts
-from rps_utils.report.page import c_index_table, parameter_table, read_figures, write_report
-from rps_utils.report.paper import NOT_REPORTED, PAPER_C, hazard_ratio_beside_paper, logrank_beside_paper, paper_and_run
+from rps_utils.report.page import parameter_table, read_figures, write_report
+from rps_utils.report.paper import (
+    NOT_REPORTED,
+    PAPER_C,
+    c_index_table,
+    hazard_ratio_beside_paper,
+    logrank_beside_paper,
+    paper_and_run,
+)
 from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import RunFolder
 from rps_utils.runs.parameters import default_parameters
