@@ -28,7 +28,7 @@ FLOORS = [
     "evaluation learning",
     "deep",
     "figures",
-    "ingest runs",
+    "widgets ingest runs",
     "finished",
     "public report",
     "lab",

@@ -1,0 +1,1 @@
+"""Figures that answer to sliders: each is a pure function from a state to a figure and a sentence."""
