@@ -88,24 +88,20 @@ class Page:
         driver.get(f"{address}/doc/tree/{name}?reset")
 
     def run_all(self, panels, seconds=120):
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.common.keys import Keys
-
-        menu = wait_until(lambda: self.css('li.lm-MenuBar-item[data-type="submenu"], .lm-MenuBar-item'), 60, "no menu")
         wait_until(lambda: self.css(".jp-Notebook .jp-Cell"), 60, "no cells")
-        wait_until(lambda: "Idle" in (self.driver.page_source) or True, 1, "")
-        for item in menu:
-            if item.text.strip() == "Run":
-                item.click()
-        wait_until(lambda: self.css('.lm-Menu-item[data-command="runmenu:run-all"]'), 20, "no run menu")
-        self.css('.lm-Menu-item[data-command="runmenu:run-all"]')[0].click()
-        self.by, self.keys = By, Keys
-        wait_until(lambda: len(self.panels()) >= panels and self.settled(0), seconds, "no panel appeared")
+        wait_until(self._chosen_kernel, 60, "no kernel")
+        next(item for item in self.css(".lm-MenuBar-item") if item.text.strip() == "Run").click()
+        wait_until(lambda: self.css('.lm-Menu-item[data-command="runmenu:run-all"]'), 20, "no run menu")[0].click()
+        wait_until(lambda: len(self.panels()) >= panels, seconds, "too few panels")
+
+    def _chosen_kernel(self):
+        """Take the kernel that JupyterLab offers, if it asks; true once one is idle."""
+        for button in self.css(".jp-Dialog .jp-mod-accept"):
+            button.click()
+        return "Idle" in self.driver.find_element("css selector", "#jp-main-statusbar").text
 
     def css(self, selector, inside=None):
-        from selenium.webdriver.common.by import By
-
-        return (inside or self.driver).find_elements(By.CSS_SELECTOR, selector)
+        return (inside or self.driver).find_elements("css selector", selector)
 
     def panels(self):
         return self.css(".jp-OutputArea-output .widget-vbox")
