@@ -111,7 +111,7 @@ def map_panels(panels: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     panels : sequence of mapping
         ``name`` (heading), ``hu`` and ``mask`` (S, S, S), ``weight`` (S, S, S; above 0 raises the risk) and
         ``marked`` (S, S, S; share of the voxel that a reference map marks, or None). Axes as in
-        `rps_utils.patches`. Shown is the slice that holds most of the weight.
+        `rps_utils.patches`. Shown is the slice ``at``, without it the one that holds most of the weight.
     title : str
         Heading.
     """
@@ -119,7 +119,7 @@ def map_panels(panels: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     gaps = {"horizontal_spacing": 0.04, "vertical_spacing": 0.14 / len(panels)}
     grid = make_subplots(len(panels), 2, subplot_titles=names, **gaps)
     for row, panel in enumerate(panels, start=1):
-        at = int(np.abs(panel["weight"]).sum(axis=(0, 1)).argmax())
+        at = int(panel.get("at", np.abs(panel["weight"]).sum(axis=(0, 1)).argmax()))
         weight = panel["weight"][:, :, at].T / max(np.abs(panel["weight"]).max(), 1e-12)
         grey = {"colorscale": "gray", "zmin": -160, "zmax": 240, "showscale": False}
         bar = {

@@ -69,7 +69,7 @@ class Choice:
             raise ValueError(f"{self.words}: start = {self.start!r}; allowed: {list(self.options)}")
 
     def widget(self) -> ipywidgets.Widget:
-        """Return it for ipywidgets; arrow keys move through the list."""
+        """Return it for ipywidgets: a list to click on."""
         chosen = {"options": list(self.options), "value": self.start}
         return ipywidgets.Dropdown(description=self.words, **chosen, layout=_WIDE, style=_WORDS)
 

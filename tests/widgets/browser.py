@@ -13,7 +13,8 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 MISSING = "" if CHROMIUM and DRIVER else "needs chromium and chromedriver on the PATH"
 
 
@@ -119,13 +120,26 @@ class Page:
         return bool(self.sentence(number) and self.picture(number))
 
     def move(self, number, control, keys):
-        """Press keys on a control of a panel: a slider takes arrows, a list takes arrows too."""
+        """Press keys on a slider of a panel, and return what the sentence says then."""
+
+        def press(slider):
+            slider.click()
+            slider.send_keys(keys)
+
+        return self._answer(number, control, press)
+
+    def choose(self, number, control, option):
+        """Click on an option of a list of a panel, and return what the sentence says then."""
+        return self._answer(number, control, lambda choice: self._option(choice, option).click())
+
+    def _option(self, choice, words):
+        return next(option for option in self.css("option", choice) if option.text == words)
+
+    def _answer(self, number, control, act):
         panel = self.panels()[number]
-        handle = self.css(".noUi-handle, select", panel)[control]
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", panel)
         before = (self.sentence(number), self.picture(number))
-        handle.click()
-        handle.send_keys(keys)
+        act(self.css(".noUi-handle, select", panel)[control])
         wait_until(lambda: self.sentence(number) != before[0], 15, f"the sentence stays: {before[0]}")
         time.sleep(0.3)  # the last of several keys has been answered
         wait_until(lambda: self.settled(number) and self.picture(number) != before[1], 15, "the figure stays")
