@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/default
 MINUTES ?= 60
+CLASS ?= notebooks/practise
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet
 LOCKED := $(PIP) --no-deps --require-hashes
@@ -13,7 +14,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser fuzz docs lab
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser fuzz docs lab exercises
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +59,7 @@ lint: install ## style, format and spelling; notebooks without outputs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb notebooks/exercises/*.ipynb
 
 types: install ## mypy on the package
 	$(BIN)/mypy
@@ -74,6 +75,9 @@ browser: install ## move every panel by keys and clicks in JupyterLab; needs chr
 
 fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks one
 	$(BIN)/python -m tests.fuzz $(MINUTES)
+
+exercises: install ## write the exercises without their solutions into CLASS=notebooks/practise
+	$(BIN)/python -m rps_utils.course.student notebooks/exercises $(CLASS)
 
 docs: install ## write docs/architecture.md anew from the code and the notebooks
 	$(BIN)/python docs/architecture.py

@@ -30,7 +30,7 @@ FLOORS = [
     "figures",
     "widgets ingest runs",
     "finished",
-    "public report",
+    "public report course",
     "lab",
     "cli",
 ]

@@ -135,7 +135,7 @@ def test_no_name_has_two_homes():
 def test_every_public_name_is_used_by_more_than_its_test():
     used = defaultdict(int)
     trees = list(TREES.values())
-    for path in NOTEBOOKS.glob("*.ipynb"):
+    for path in NOTEBOOKS.rglob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         trees += [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
     trees += [ast.parse(path.read_text(encoding="utf-8")) for path in (PACKAGE.parent / "benchmarks").glob("*.py")]
