@@ -1,23 +1,31 @@
-"""Fuzz every door in turn for some minutes: ``python -m tests.fuzz MINUTES``. What breaks one is kept as a seed."""
+"""Fuzz every door in turn for some minutes: ``python -m tests.fuzz MINUTES``.
+
+What breaks a door is kept in ``corpus``, and ``last_run.json`` says how long the last run was and what it found.
+"""
 
 import argparse
 import hashlib
 import random
 import time
 from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 
 from hypothesis import HealthCheck, given, seed, settings
 
+from rps_utils.files import write_json
 from tests.fuzz.damage import damage, damaged
 from tests.fuzz.doors import DOORS, knock, sound_bytes
 
 CORPUS = Path(__file__).parent / "corpus"
+RECORD = Path(__file__).parent / "last_run.json"
 ROUND = 25  # examples a door and turn
 
 
-def fuzz(name: str, number: int, tried: Counter) -> None:
-    """Do a turn at one door; keep the smallest file that breaks it."""
+def fuzz(name: str, number: int, tried: Counter) -> str:
+    """Do a turn at one door; keep the smallest file that breaks it, and say how."""
     last = b""
 
     @seed(number)
@@ -43,7 +51,17 @@ def fuzz(name: str, number: int, tried: Counter) -> None:
         path = CORPUS / f"{name}.{hashlib.sha256(last).hexdigest()[:12]}"
         path.write_bytes(last)
         cause = error.__cause__ or error
-        print(f"{name}: {error} ({cause!r:.200}), kept as {path.name}", flush=True)
+        said = f"{error} ({cause!r:.200}), kept as {path.name}"
+        print(f"{name}: {said}", flush=True)
+        return said
+    return ""
+
+
+def write_record(minutes: float, tried: Counter, found: list[str]) -> None:
+    """Say what was tried and what broke."""
+    packages = {name: version(name) for name in ("hypothesis", "pydicom", "nibabel", "pandas")}
+    record = {"ended": f"{datetime.now(UTC):%Y-%m-%d}", "minutes": round(minutes, 1), "python": python_version()}
+    write_json({**record, "packages": packages, "files_tried": dict(sorted(tried.items())), "found": found}, RECORD)
 
 
 def main() -> None:
@@ -54,10 +72,12 @@ def main() -> None:
     asked = parser.parse_args()
     CORPUS.mkdir(exist_ok=True)
     tried: Counter = Counter()
-    end, numbers = time.monotonic() + 60 * asked.minutes, random.Random()
-    while time.monotonic() < end:
+    start, numbers, found = time.monotonic(), random.Random(), []
+    while time.monotonic() < start + 60 * asked.minutes:
         for name in asked.doors:
-            fuzz(name, numbers.getrandbits(32), tried)
+            said = fuzz(name, numbers.getrandbits(32), tried)
+            found += [said] if said else []
+        write_record((time.monotonic() - start) / 60, tried, found)
     print(", ".join(f"{name} {count}" for name, count in tried.items()))
 
 

@@ -24,11 +24,13 @@ import pandas as pd
 from rps_utils.cli.errors import _is_said_by_the_package
 from rps_utils.cohort.manifest import check_manifest
 from rps_utils.cohort.scans import header_faults, voxel_check
-from rps_utils.files import read_csv, read_json
+from rps_utils.files import read_csv
+from rps_utils.imaging.patches import PatchSettings, read_patches, write_patches
 from rps_utils.ingest.clinical_table import Mapping, read_clinical, read_mapping
 from rps_utils.ingest.export import ingest
 from rps_utils.lab.faults.manifest import clinical_rows, small_scan, write_small_manifest
 from rps_utils.lab.phantom.dicom import write_dicom_patient
+from rps_utils.schema import read_run_json
 from rps_utils.scores import read_scores
 
 SECONDS, MIB = 10.0, 700
@@ -113,9 +115,57 @@ def score_table() -> dict[str, bytes]:
     return {"scores.csv": pd.DataFrame(rows).assign(lrfs_12=0.5).to_csv(index=False).encode()}
 
 
+TERMS = {"terms": ["age", "grade_G2"], "coefficients": [0.5, 1.5], "centre": [56.0, 0.25]}
+DL_CARD = {
+    "settings": {
+        "network": "plain",
+        "network_options": {"widths": [4]},
+        "augmentation": {"orientations": "all", "shift_voxels": 2, "contrast": 0.1, "brightness": 0.0, "noise": 0.0},
+    },
+    "patch_shape": [4, 32, 32, 32],
+    "training_ids_sha256": "0" * 64,
+}
+RUN_JSON = {
+    "models/clinical_cox.json": {**TERMS, "times": [1.5, 3.0], "cumulative_hazard": [0.1, 0.3]},
+    "models/clinical_design.json": {
+        "medians": {"age": 56.0},
+        "levels": {"grade": ["G2"]},
+        "modes": {"grade": "G1"},
+        "seen": {"grade": ["G1", "G2"]},
+    },
+    "models/rad_all.json": {
+        **{"features": ["original_a", "log_b"], "means": [0.5, 2.0], "sds": [1.0, 3.0]},
+        **{"coefficients": [1.5, -0.5], "penalty": 0.1},
+    },
+    "models/DL_ensembles.json": {
+        "ensembles": [{"left_out": [1], "networks": {"DL_a.safetensors": [0.1, 2.0]}, "scale": [0.0, 1.0]}]
+    },
+    "models/DL_a.json": DL_CARD,
+    "ledger/DL.json": [{"name": "DL_a", "kind": "network", "saw": ["P1"], "made_from": {"scale": ["DL_b"]}}],
+    "run.json": {"parameters": {"01_ingest": {"seed": 2026}}, "files": {"models/DL_a.json": "0" * 64}},
+}
+
+
 def run_json() -> dict[str, bytes]:
-    """Return a model of a run folder as JSON."""
-    return {"models/rad.json": json.dumps({"features": ["a"], "coefficients": [1.5], "penalty": 0.1}).encode()}
+    """Return JSON files of a run folder, one of each kind that others are made like."""
+    return {name: json.dumps(content).encode() for name, content in RUN_JSON.items()}
+
+
+@cache
+def other_images() -> dict[str, bytes]:
+    """Return an image as NRRD and as MetaImage, in plain text and bytes."""
+    voxels = np.arange(6 * 6 * 6, dtype="<i2").tobytes()
+    nrrd = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 6 6 6\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,2)\nkinds: domain domain domain\nendian: little\n"
+        "encoding: raw\nspace origin: (0,0,0)\n\n"
+    )
+    meta = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        "CompressedData = False\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 2\n"
+        "DimSize = 6 6 6\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    return {"ct.nrrd": nrrd.encode() + voxels, "ct.mha": meta.encode() + voxels}
 
 
 def _ingest(folder: Path) -> object:
@@ -130,6 +180,31 @@ def _image(name: str) -> Callable[[Path], object]:
     return read
 
 
+@cache
+def patches() -> dict[str, bytes]:
+    """Return the patches of two patients, and a network."""
+    from rps_utils.deep.checkpoints import write_checkpoint
+    from rps_utils.deep.networks import build_network
+
+    with tempfile.TemporaryDirectory() as place:
+        settings = PatchSettings(size=16)
+        cells = np.zeros((2, len(settings.channels), 16, 16, 16), np.float16)
+        write_patches(["P1", "P2"], cells, settings, Path(place) / "patches.npz")
+        card = {**DL_CARD, "patch_shape": list(cells.shape[1:])}
+        write_checkpoint(build_network("plain", len(settings.channels), 16, widths=[4]), card, Path(place) / "DL_a.safetensors")
+        return _as_bytes(Path(place))
+
+
+def _network(folder: Path) -> object:
+    from rps_utils.deep.checkpoints import read_network
+
+    return read_network(folder / "DL_a.safetensors")
+
+
+def _run_file(name: str) -> Door:
+    return Door(run_json(), name, lambda folder: read_run_json(folder, name))
+
+
 DOORS: dict[str, Callable[[], Door]] = {
     "ct-slice": lambda: Door(hospital(), "P1/CT/0007.dcm", _ingest),
     "seg": lambda: Door(hospital(), "P1/seg.dcm", _ingest),
@@ -141,7 +216,17 @@ DOORS: dict[str, Callable[[], Door]] = {
     "mapping": lambda: Door(hospital(), "map.yml", lambda f: read_mapping(f / "map.yml")),
     "table-csv": lambda: Door(hospital(), "clinical.csv", lambda f: read_clinical(f / "clinical.csv", Mapping())),
     "table-xlsx": lambda: Door(hospital(), "clinical.xlsx", lambda f: read_clinical(f / "clinical.xlsx", Mapping())),
-    "json": lambda: Door(run_json(), "models/rad.json", lambda f: read_json(f / "models/rad.json")),
+    "nrrd": lambda: Door(other_images(), "ct.nrrd", _image("ct.nrrd")),
+    "metaimage": lambda: Door(other_images(), "ct.mha", _image("ct.mha")),
+    "patches": lambda: Door(patches(), "patches.npz", lambda f: read_patches(f / "patches.npz", ["P1", "P2"])),
+    "network": lambda: Door(patches(), "DL_a.safetensors", _network),
+    "json-cox": lambda: _run_file("models/clinical_cox.json"),
+    "json-design": lambda: _run_file("models/clinical_design.json"),
+    "json-radiomic": lambda: _run_file("models/rad_all.json"),
+    "json-ensembles": lambda: _run_file("models/DL_ensembles.json"),
+    "json-card": lambda: _run_file("models/DL_a.json"),
+    "json-ledger": lambda: _run_file("ledger/DL.json"),
+    "json-record": lambda: _run_file("run.json"),
 }
 
 
