@@ -12,7 +12,6 @@ import click
 from rps_utils.cli.options import (
     AT_LEAST_ONE,
     DEFAULT_MANIFEST,
-    ROOT,
     Command,
     Group,
     LazyChoice,
@@ -20,7 +19,7 @@ from rps_utils.cli.options import (
     cores,
     variants,
 )
-from rps_utils.cli.paths import OUT_FILE, OUT_FOLDER
+from rps_utils.cli.paths import OUT_FILE, OUT_FOLDER, ROOT
 
 if TYPE_CHECKING:
     import pandas as pd

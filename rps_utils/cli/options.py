@@ -11,9 +11,8 @@ from typing import Any
 
 import click
 
-from rps_utils.cli.paths import refuse_overwriting
+from rps_utils.cli.paths import ROOT, refuse_overwriting
 
-ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_MANIFEST = ROOT / "data_manifest.csv"
 CORES = os.cpu_count() or 1
 

@@ -12,6 +12,9 @@ import click
 
 from rps_utils.cli.errors import explain_os_error
 
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = tuple(ROOT / name for name in ("rps_utils", "notebooks", "tests", "docs", "benchmarks", "lock", ".git"))
+PROJECT = ("notebooks", ".git", "pyproject.toml")  # what a folder of somebody's own work holds
 ROOM = 2**20  # bytes; less than this is no room
 
 
@@ -75,17 +78,47 @@ def _refuse_unreadable(path: Path, remedy: str) -> None:
 
 
 class OutFolder(click.ParamType):
-    """A folder to write into; it need not exist."""
+    """A folder to write into; it need not exist, and is neither this repository nor somebody's project.
+
+    Parameters
+    ----------
+    is_run : bool
+        It becomes a run folder, or is one: then it may hold the notebooks of a run that was begun in it.
+    """
 
     name = "directory"
+
+    def __init__(self, *, is_run: bool = False) -> None:
+        self.is_run = is_run
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, or fail as wrong use."""
         if not str(value):
             self.fail("it is empty: give the path of a folder", param, ctx)
-        if fault := folder_fault(Path(value)):
+        if fault := folder_fault(Path(value)) or self._other_use(Path(value)):
             self.fail(fault, param, ctx)
         return Path(value)
+
+    def _other_use(self, folder: Path) -> str:
+        """Say what a folder is already, where its files would be mixed with others or replaced by them."""
+        place = folder.resolve()
+        if place in (ROOT, *ROOT.parents) or any(own in (place, *place.parents) for own in SOURCE):
+            return f"{folder} is the source of this repository: name a folder of its own, {self._example()}"
+        found = [name for name in PROJECT if (place / name).exists()]
+        if found and not (self.is_run and is_begun(place)):
+            used = "and is no run folder" if self.is_run else "so it is somebody's project or a run"
+            return f"{folder} holds {found[0]} {used}: name an empty or a new folder"
+        return ""
+
+    def _example(self) -> str:
+        return "runs/NAME" if self.is_run else "data/NAME"
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether a run was begun in a folder."""
+    from rps_utils.run_folder import RunFolder
+
+    return RunFolder(folder).parameters.is_file()
 
 
 class OutFile(click.ParamType):
@@ -131,7 +164,7 @@ def _name_fault(path: Path) -> str:
 
 
 def refuse_overwriting(params: dict[str, Any], command: click.Command) -> None:
-    """Raise a usage error where an output is the file that an input is read from."""
+    """Raise a usage error where an output is a file that is read, or a new run the folder in which it lies."""
     kinds = {option.name: option for option in command.params}
     given = [(kinds[n], Path(v).resolve()) for n, v in params.items() if n in kinds and isinstance(v, Path)]
     read = {path: option for option, path in given if isinstance(option.type, InputFile)}
@@ -139,7 +172,10 @@ def refuse_overwriting(params: dict[str, Any], command: click.Command) -> None:
         if isinstance(option.type, OutFile) and path in read:
             one, other = option.human_readable_name, read[path].human_readable_name
             raise click.UsageError(f"{path} is given twice, as {one} to write and {other} to read")
+        inside = [file.name for file in read if file.parent == path]
+        if isinstance(option.type, OutFolder) and option.type.is_run and inside and not is_begun(path):
+            raise click.UsageError(f"--out {path} holds {inside[0]}, which is read: name a folder of its own")
 
 
-OUT_FOLDER, OUT_FILE = OutFolder(), OutFile()
+OUT_FOLDER, RUN_FOLDER, OUT_FILE = OutFolder(), OutFolder(is_run=True), OutFile()
 MANIFEST_FILE = InputFile("a local CSV file, one row a patient")

@@ -12,7 +12,6 @@ from rps_utils.cli.lab import make_default_cohort
 from rps_utils.cli.options import (
     DEFAULT_MANIFEST,
     POSITIVE,
-    ROOT,
     RUN,
     Command,
     LazyChoice,
@@ -21,7 +20,7 @@ from rps_utils.cli.options import (
     cores,
     profiles,
 )
-from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, RUN_FOLDER, InputFile
 
 if TYPE_CHECKING:
     from rps_utils.runs.freshness import Decision
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("run", cls=Command)
 @click.option("--manifest", type=MANIFEST_FILE, default=DEFAULT_MANIFEST, help="one row a patient")
-@click.option("--out", type=OUT_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
+@click.option("--out", type=RUN_FOLDER, default=Path("runs/default"), metavar="RUN", help="run folder")
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
 @cores
@@ -38,7 +37,6 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     from rps_utils.runs.chain import plan_chain
     from rps_utils.steps import read_steps
 
-    _refuse_other_folders(out.resolve(), manifest)
     steps, manifest = read_steps(), manifest.resolve()
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
@@ -71,7 +69,7 @@ def _is_sound(manifest: Path, parameters: Mapping[str, Any], plan: Sequence[Deci
 
 @click.command("evaluate", cls=Command)
 @click.argument("scores", type=InputFile("a table of scores, CSV"), metavar="SCORES.csv")
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="run folder")
+@click.option("--out", type=RUN_FOLDER, required=True, metavar="DIR", help="run folder")
 @click.option("--landmarks", cls=Several, type=POSITIVE, default=(12, 36, 60), help="in the unit of the times")
 @click.option("--tau", type=POSITIVE, help="truncation time of Uno's C (default: last landmark)")
 @asked
@@ -86,7 +84,6 @@ def evaluate_command(
     from rps_utils.scores import odd_scores, read_scores
     from rps_utils.steps import part_of, read_steps
 
-    _refuse_other_folders(out.resolve(), scores)
     table = read_scores(scores)
     for sentence in odd_scores(table, landmarks):
         click.echo(f"odd: {sentence}", err=True)
@@ -141,31 +138,12 @@ def audit_command(run: Path, retrain: int) -> int:
     return 1 if account.findings else 0
 
 
-def _refuse_other_folders(out: Path, read: Path) -> None:
-    """Refuse to make a run folder of a folder that holds something else: its files would be replaced.
-
-    Raises
-    ------
-    click.UsageError
-        It is, holds or lies in the source of this repository, it holds what is read, or it is somebody's project.
-    """
-    from rps_utils.run_folder import RunFolder
-
-    begun = RunFolder(out).parameters.is_file()
-    source = [ROOT / name for name in ("rps_utils", "notebooks", "tests", "docs", ".git")]
-    if out in ROOT.parents or out == ROOT or any(place in (out, *out.parents) for place in source):
-        raise click.UsageError(f"--out {out} is the source of this repository: name a folder of its own, runs/NAME")
-    if out == read.resolve().parent and not begun:
-        raise click.UsageError(f"--out {out} holds {read.name}, which is read: name a folder of its own")
-    other = [name for name in ("notebooks", ".git", "pyproject.toml") if (out / name).exists()]
-    if other and not begun:
-        raise click.UsageError(f"--out {out} holds {other[0]} and is no run folder: name an empty or a new folder")
-
-
 def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:
     from rps_utils.runs.parameters import choose_parameters, parse_parameter
 
     wanted = dict(parse_parameter(text) for text in asked)
+    if isinstance(wanted.get("weights"), str) and wanted["weights"]:  # typed here, so it starts here
+        wanted["weights"] = str(Path(wanted["weights"]).resolve())
     return choose_parameters(steps, profile, {**wanted, **fixed})
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from rps_utils.run_folder import beside_notebooks
+
 
 class ValueRule(NamedTuple):
     """What a value must be, in words, and the test of it."""
@@ -66,6 +68,23 @@ def _rising_pair(value: Any) -> bool:
     )
 
 
+def _is_weights_file(value: Any) -> bool:
+    """Tell whether a text is empty, or names a local file that begins as safetensors do."""
+    if not isinstance(value, str):
+        return False
+    path = beside_notebooks(value)
+    if not value or not (path.suffix == WEIGHTS and path.is_file()):
+        return not value
+    with open(path, "rb") as stream:
+        length, first = int.from_bytes(stream.read(8), "little"), stream.read(1)
+    return first == b"{" and length <= path.stat().st_size - 8
+
+
+WEIGHTS = ".safetensors"
+NETWORKS = (
+    *("region", "plain", "resnet10", "resnet18", "resnet34", "resnet50"),
+    *("densenet121", "seresnet50", "vit"),
+)
 TRUE_OR_FALSE = ValueRule("True or False", lambda v: isinstance(v, bool))
 A_WORD = ValueRule("a word", lambda v: isinstance(v, str) and bool(v.strip()))
 TIME = ValueRule("a number above 0, in the unit of the times", lambda v: _is_number(v) and v > 0)
@@ -78,6 +97,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "comparison_epochs": _whole(1, 100_000),
     "crop_spacing_mm": _number(0.2, 12),
     "cutoff": ValueRule("None, maxstat, or a finite number", lambda v: v in (None, "maxstat") or _is_number(v)),
+    "device": _one_of("cpu", "cuda"),
     "epochs": _whole(1, 100_000),
     "flag_share": ValueRule("a number between 0 and 1, such as 0.05", lambda v: _is_number(v) and 0 < v < 1),
     "folds": _whole(3, 50),
@@ -92,7 +112,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "n_bootstrap": _whole(20, 1_000_000),
     "n_jobs": _whole(1, 4096),
     "named_thresholds": _numbers(0, 1),
-    "network": A_WORD,
+    "network": _one_of(*NETWORKS),
     "patch_spacing_mm": _number(0.2, 50),
     "patch_voxels": _whole(8, 256),
     "precision": _one_of("fp32", "bf16"),
@@ -107,6 +127,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "thresholds": ValueRule("two rising numbers between 0 and 1, such as [0.1, 0.6]", _rising_pair),
     "time_unit": A_WORD,
     "weight_decay": _number(0, 10),
+    "weights": ValueRule(f"empty, or the path of a local {WEIGHTS} file", _is_weights_file),
 }
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from rps_utils.cli.errors import Terminated, explain
 from rps_utils.cli.main import main
-from rps_utils.cli.options import ROOT
+from rps_utils.cli.paths import ROOT
 from rps_utils.files import read_csv, read_json, reading
 from rps_utils.lab.phantom.cohort import write_images
 
@@ -292,24 +292,55 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
         assert work.wait(60) == 141 and work.stderr.read() == ""
 
 
-@pytest.mark.parametrize("command", ["run", "evaluate"])
-@pytest.mark.parametrize(
-    ("out", "message"),
-    [
-        (ROOT, "is the source of this repository"),
-        (ROOT / "notebooks", "is the source of this repository"),
-        (ROOT / "rps_utils" / "deep", "is the source of this repository"),
-        (Path("data"), "which is read"),
-        (Path("project"), "holds notebooks and is no run folder"),
-    ],
-    ids=["repository", "notebooks", "package", "data", "another project"],
-)
-def test_a_folder_that_holds_something_else_is_no_run_folder(command, out, message, tmp_path, monkeypatch, capsys):
+RUN_FOLDERS = {"run": "run --manifest data/in.csv --out {}", "evaluate": "evaluate data/in.csv --out {}"}
+COHORTS = {
+    "phantom": "phantom {}",
+    "phantom, dicom": "phantom new --dicom {}",
+    "ingest": "ingest data --clinical data/in.csv --out {}",
+    "public download": f"public download {CRLM} --out {{}}",
+    "study, pool": "study dl --pool {} --out t.csv",
+    "study levels": "study levels --out {}",
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working folder with data, and somebody's project."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "project" / "notebooks").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in.csv").write_text("patient_id\nA\n")
-    given = ["--manifest", "data/in.csv"] if command == "run" else ["data/in.csv"]
-    with pytest.raises(SystemExit) as stop:
-        main([command, *given, "--out", str(out)])
-    assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [*RUN_FOLDERS, *COHORTS])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (ROOT, "is the source of this repository"),
+        (ROOT.parent, "is the source of this repository"),
+        (ROOT / "notebooks", "is the source of this repository"),
+        (ROOT / "rps_utils" / "deep", "is the source of this repository"),
+        (Path("link"), "is the source of this repository"),
+        (Path("project"), "project holds notebooks"),
+    ],
+    ids=["repository", "above", "notebooks", "package", "a link to it", "another project"],
+)
+def test_a_folder_that_holds_something_else_is_not_written_into(command, out, message, project, capsys):
+    (project / "link").symlink_to(ROOT)
+    before = sorted(ROOT.iterdir())
+    status, said = call(capsys, ({**RUN_FOLDERS, **COHORTS})[command].format(out).split())
+    assert status == 2 and message in said and NO_TRACE not in said
+    assert sorted(ROOT.iterdir()) == before and not (project / "new").exists()
+
+
+@pytest.mark.parametrize("command", RUN_FOLDERS)
+def test_a_new_run_does_not_go_where_its_input_lies(command, project, capsys):
+    status, said = call(capsys, RUN_FOLDERS[command].format("data").split())
+    assert status == 2 and "holds in.csv, which is read: name a folder of its own" in said
+
+
+@pytest.mark.parametrize("asked", ["network=../x", "network=resnet", "weights=gone.safetensors", "device=gpu"])
+def test_a_parameter_that_no_run_can_use_is_refused_before_any_work(asked, project, capsys):
+    status, said = call(capsys, ["run", "--manifest", "data/in.csv", "--out", "out", "-p", asked])
+    assert status == 2 and "; allowed: " in said and not (project / "out").exists()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rps_utils.cohort.allowed import PARAMETERS, value_fault
+from rps_utils.cohort.allowed import NETWORKS, PARAMETERS, value_fault
 from rps_utils.cohort.splits import draw_folds
 from rps_utils.runs.parameters import UsageError, choose_parameters, default_parameters
 from rps_utils.steps import read_steps
@@ -27,6 +27,9 @@ REFUSED = {
     "show_pixels": ["maybe", True],
     "harmonise": [1, "yes"],
     "time_unit": ["", " "],
+    "network": ["", "../x", "resnet", "Region", None, 1],
+    "weights": ["gone.safetensors", "../notebooks/00_start_here.ipynb", "..", None],
+    "device": ["gpu", ""],
 }
 
 
@@ -45,10 +48,35 @@ def test_every_default_and_every_profile_is_allowed():
 
 def test_every_rule_is_of_a_parameter_that_a_notebook_has():
     there = {name for s in read_steps() if s.notebook for name in default_parameters(s.notebook)}
-    assert set(PARAMETERS) <= there and there - set(PARAMETERS) <= {"device", "split_by", "weights"}
+    assert set(PARAMETERS) <= there and there - set(PARAMETERS) <= {"split_by"}
 
 
-@pytest.mark.parametrize("asked", [{"folds": 1}, {"folds": 0}, {"landmarks": [-12]}, {"n_bootstrap": 0}, {"tau": 0.0}])
+def test_every_network_that_can_be_built_may_be_asked_for_and_no_other():
+    from rps_utils.deep.networks import MONAI_NETWORKS, OWN_NETWORKS
+
+    assert set(NETWORKS) == {*OWN_NETWORKS, *MONAI_NETWORKS}
+
+
+@pytest.mark.parametrize(("content", "fault"), [(b"{}", False), (b"no weights", True), (b"", True)])
+def test_a_weights_file_is_looked_at_before_any_work(content, fault, tmp_path):
+    length = b"" if fault else len(content).to_bytes(8, "little")
+    (tmp_path / "a.safetensors").write_bytes(length + content)
+    assert bool(value_fault("weights", str(tmp_path / "a.safetensors"))) is fault
+    assert not value_fault("weights", "")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"network": "../x"},
+        {"weights": "gone.safetensors"},
+        {"folds": 1},
+        {"folds": 0},
+        {"landmarks": [-12]},
+        {"n_bootstrap": 0},
+        {"tau": 0.0},
+    ],
+)
 def test_a_run_does_not_start_with_them(asked):
     with pytest.raises(UsageError, match="; allowed: "):
         choose_parameters(read_steps(), "quick", asked)

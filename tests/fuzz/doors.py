@@ -191,7 +191,9 @@ def patches() -> dict[str, bytes]:
         cells = np.zeros((2, len(settings.channels), 16, 16, 16), np.float16)
         write_patches(["P1", "P2"], cells, settings, Path(place) / "patches.npz")
         card = {**DL_CARD, "patch_shape": list(cells.shape[1:])}
-        write_checkpoint(build_network("plain", len(settings.channels), 16, widths=[4]), card, Path(place) / "DL_a.safetensors")
+        write_checkpoint(
+            build_network("plain", len(settings.channels), 16, widths=[4]), card, Path(place) / "DL_a.safetensors"
+        )
         return _as_bytes(Path(place))
 
 
