@@ -43,6 +43,21 @@ def test_a_log_gets_a_line_at_every_tenth(capsys):
     assert lines[-1] == "42 of 42 patients prepared"
 
 
+def test_a_process_that_only_imported_the_kernel_is_a_log(capsys):
+    import ipykernel.kernelapp  # noqa: F401
+
+    list(in_parallel([delayed(abs)(i) for i in range(10)], 1, "done"))
+    assert len(capsys.readouterr().err.splitlines()) == 10
+
+
+def test_a_kernel_gets_a_bar(monkeypatch, capsys):
+    from ipykernel.kernelapp import IPKernelApp
+
+    monkeypatch.setattr(IPKernelApp, "initialized", classmethod(lambda cls: True))
+    list(in_parallel([delayed(abs)(i) for i in range(5)], 1, "patients prepared"))
+    assert "patients prepared: 100%|" in capsys.readouterr().err
+
+
 def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     list(in_parallel([delayed(abs)(i) for i in range(5)], 1, "patients prepared"))

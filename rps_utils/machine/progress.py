@@ -44,11 +44,17 @@ def in_parallel(
     results = Parallel(n_jobs=n_jobs, return_as="generator" if ordered else "generator_unordered")(jobs)
     if not jobs or os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         yield from results
-    elif "ipykernel" in sys.modules or sys.stderr.isatty():
+    elif _in_a_notebook() or sys.stderr.isatty():
         total = before + len(jobs)
         yield from tqdm(results, words, total, initial=before, delay=DELAY_S, dynamic_ncols=True)
     else:
         yield from _with_lines(results, before, len(jobs), words)
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a kernel; having imported its package is not enough."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and kernel.IPKernelApp.initialized()
 
 
 def _with_lines(results: Iterable[Any], before: int, count: int, words: str) -> Iterator[Any]:
