@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/default
 MINUTES ?= 60
+SEED ?= 2026
+GROUP ?= seed_$(SEED)
+PATIENTS ?= 115
 CLASS ?= notebooks/practise
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet
@@ -14,7 +17,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser fuzz docs lab exercises
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser fuzz docs lab exercises labs course
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +62,7 @@ lint: install ## style, format and spelling; notebooks without outputs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb notebooks/exercises/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb notebooks/exercises/*.ipynb notebooks/labs/*.ipynb
 
 types: install ## mypy on the package
 	$(BIN)/mypy
@@ -78,6 +81,14 @@ fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks
 
 exercises: install ## write the exercises without their solutions into CLASS=notebooks/practise
 	$(BIN)/python -m rps_utils.course.student notebooks/exercises $(CLASS)
+
+labs: install ## execute all labs with their solutions, for SEED=2026, and record what it took
+	$(BIN)/python -m rps_utils.course.labs docs/course/labs_run.csv $(SEED)
+
+course: install ## a cohort for a class: SEED=2026 GROUP=seed_2026 PATIENTS=115 into course/, the key kept apart
+	@test ! -e course/$(GROUP) || { echo "course/$(GROUP) is there: move it away, or name another GROUP"; exit 1; }
+	$(BIN)/rps phantom course/$(GROUP)/key/cohort --seed $(SEED) --patients $(PATIENTS)
+	$(BIN)/python -m rps_utils.course.classroom course/$(GROUP)/key/cohort course/$(GROUP)/students course/$(GROUP)/key $(SEED)
 
 docs: install ## write docs/architecture.md anew from the code and the notebooks
 	$(BIN)/python docs/architecture.py
