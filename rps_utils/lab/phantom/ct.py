@@ -23,7 +23,8 @@ until it holds the tumour. Arithmetic is in float64, rounded once to whole HU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from scipy import ndimage
 from rps_utils.lab.phantom import tumour as pt
 from rps_utils.lab.phantom.anatomy import Body, Canvas, Patient, distend, paint_organs, paint_table, paint_wall
 from rps_utils.lab.phantom.tumour import TumourShape
+from rps_utils.lab.phantom.worlds import DEFAULT_WORLD, DEPTH_MEAN, DEPTH_SD, POSITION_SD, PULL, World, find_world
 
 SHAPE_XY = (192, 160)
 SCAN_HALF_LENGTH_MM = 160.0
@@ -75,8 +77,35 @@ class Scan:
     offset_hu: float
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A patient before the tumour is painted: what all worlds share, unless they change the tumour's shape.
+
+    Attributes
+    ----------
+    canvas : Canvas
+        Body and organs, made way for the tumour.
+    patient : Patient
+    scan : Scan
+    noise : ndarray
+        Of the scan, HU.
+    tissues, plane : Generator
+        What the tumour and its fat plane are drawn from.
+    """
+
+    canvas: Canvas
+    patient: Patient
+    scan: Scan
+    noise: np.ndarray
+    tissues: np.random.Generator
+    plane: np.random.Generator
+
+
 def render_patient(
-    latents: Mapping, seed: int, spacing: tuple[float, float, float] | None = None
+    latents: Mapping,
+    seed: int,
+    spacing: tuple[float, float, float] | None = None,
+    world: str = DEFAULT_WORLD,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Render the CT of one synthetic patient.
 
@@ -90,6 +119,8 @@ def render_patient(
         Non-negative; anatomy, texture and noise of this patient.
     spacing : tuple of float, optional
         Voxel size in mm, instead of the one drawn for the scan.
+    world : str
+        A name in `rps_utils.lab.phantom.worlds.WORLDS`: how ``z_spat`` and ``z_int`` are written.
 
     Returns
     -------
@@ -103,19 +134,22 @@ def render_patient(
     Raises
     ------
     ValueError
-        A latent is missing or not finite, or histology or side is unknown.
+        A latent is missing or not finite, or histology, side or world is unknown.
     """
-    return render_with_reference(latents, seed, spacing)[:3]
+    return render_with_reference(latents, seed, spacing, world)[:3]
 
 
 def render_with_reference(
-    latents: Mapping, seed: int, spacing: tuple[float, float, float] | None = None
+    latents: Mapping,
+    seed: int,
+    spacing: tuple[float, float, float] | None = None,
+    world: str = DEFAULT_WORLD,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Render the CT of one synthetic patient, and where in it the latents are written.
 
     Parameters
     ----------
-    latents, seed, spacing
+    latents, seed, spacing, world
         See `render_patient`.
 
     Returns
@@ -124,21 +158,51 @@ def render_with_reference(
         See `render_patient`; the same, bit by bit.
     reference : ndarray of uint8
         Same shape: `SECOND_TISSUE` where more than half of a voxel inside the mask is second tissue (z_rad decides
-        how much, z_spat where), `STRANDS` where more than half of a voxel of the fat plane outside is strand
-        (z_int). No model reads it: it grades maps that claim to show what a score looks at.
+        how much, z_spat how it is arranged), `STRANDS` where more than half of a voxel of the fat plane outside is
+        strand (z_int). No model reads it: it grades maps that claim to show what a score looks at.
     """
+    return paint_scene(set_scene(latents, seed, spacing, world), latents, world)
+
+
+def render_worlds(
+    latents: Mapping, seed: int, worlds: Iterable[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Render one patient in several worlds: name, CT, mask, affine; each as `render_patient`, what they share once."""
+    scenes: dict[float, Scene] = {}
+    for world in worlds:
+        lobules = find_world(world).lobules
+        if lobules not in scenes:
+            scenes[lobules] = set_scene(latents, seed, None, world)
+        yield (world, *paint_scene(scenes[lobules], latents, world)[:3])
+
+
+def set_scene(latents: Mapping, seed: int, spacing: tuple[float, float, float] | None, world: str) -> Scene:
+    """Draw body, scan and shape of the tumour, and paint everything but the tumour."""
     check_latents(latents)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     body, scan = draw_body(streams[0]), draw_scan(latents, streams[1], spacing)
     outward = 1.0 if latents["side"] == "right" else -1.0
-    tumour = place_tumour(pt.draw_shape(latents["size_cm"], streams[2]), body, outward, streams[2])
+    lobulation = float(np.exp(find_world(world).lobules * np.clip(latents["z_spat"], -3, 3)))
+    shape = pt.draw_shape(latents["size_cm"], streams[2], lobulation)
+    tumour = place_tumour(shape, body, outward, streams[2])
     patient = Patient(distend(body, tumour), tumour, outward, draw_tissue(streams[0], scan.gain))
     canvas = make_canvas(patient.body, tumour, scan, fixed_grid=spacing is not None)
     paint_wall(canvas, patient)
     paint_organs(canvas, patient, streams[0])
-    inside, reference = paint_tumour(canvas, patient, latents, scan.gain, streams[2], streams[3])
-    paint_table(canvas, body)
-    ct = acquire(canvas.hu, scan, streams[4])
+    noise = scan.noise_hu * kernel_noise(canvas.hu.shape, scan, streams[4])
+    return Scene(canvas, patient, scan, noise, streams[2], streams[3])
+
+
+def paint_scene(
+    scene: Scene, latents: Mapping, world: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Paint the tumour of a world into a copy of a scene, and scan it; see `render_with_reference`."""
+    canvas = copy(scene.canvas)
+    canvas.hu = scene.canvas.hu.copy()
+    streams = deepcopy(scene.tissues), deepcopy(scene.plane)
+    inside, reference = paint_tumour(canvas, scene.patient, latents, scene.scan.gain, find_world(world), *streams)
+    paint_table(canvas, scene.patient.body)
+    ct = acquire(canvas.hu, scene.scan, scene.noise)
     affine = np.diag([*(c[1] - c[0] for c in (canvas.x, canvas.y, canvas.z)), 1.0])
     affine[:3, 3] = canvas.x[0], canvas.y[0], canvas.z[0]
     return ct, inside.astype(np.uint8), affine, reference
@@ -235,6 +299,7 @@ def paint_tumour(
     patient: Patient,
     latents: Mapping,
     gain: float,
+    world: World,
     rng: np.random.Generator,
     plane: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -244,9 +309,9 @@ def paint_tumour(
     cut, (x, y, z) = canvas.box(tumour.centre - reach, tumour.centre + reach)
     level = tumour.level(x, y, z)
     outside = pt.outside_mm(level, x, y, z, tumour.centre)
-    strands = paint_plane(canvas, cut, outside, patient, latents["z_int"], plane)
+    strands = paint_plane(canvas, cut, outside, patient, latents["z_int"], world, plane)
     inside = level < 1
-    hu, second = tumour_hu(inside, (x, y, z), patient, latents, gain, rng)
+    hu, second = tumour_hu(level, (x, y, z), patient, latents, gain, world, rng)
     canvas.blend(cut, -outside, hu)
     if latents.get("multifocal", "no") == "yes":
         paint_satellites(canvas, patient, hu[inside].mean(), rng)
@@ -262,11 +327,12 @@ def paint_plane(
     outside: np.ndarray,
     patient: Patient,
     z_int: float,
+    world: World,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paint the fat plane, up to 16 mm on the medial and posterior side; return where strands replace it."""
+    """Paint the fat plane, up to 16 mm on one side of the tumour; return where strands replace it."""
     x, y = canvas.x[cut[0]][:, None, None], canvas.y[cut[1]][None, :, None]
-    thickness = pt.SHELL_MM * pt.facing_spine(x, y, patient.tumour.centre, patient.outward)
+    thickness = pt.SHELL_MM * pt.facing(x, y, patient.tumour.centre, patient.outward, world.plane)
     soft_tissue = (canvas.cavity[cut] > 1) & (canvas.hu[cut] < 250)
     shell = (outside > -2) & (outside < thickness) & soft_tissue
     noise = pt.random_field([c[s] for c, s in zip((canvas.x, canvas.y, canvas.z), cut, strict=True)], pt.STRAND_MM, rng)
@@ -296,19 +362,21 @@ def _nearer(tumour: pt.TumourShape, place: np.ndarray, distance_mm: float) -> bo
 
 
 def tumour_hu(
-    inside: np.ndarray,
+    level: np.ndarray,
     coordinates: tuple[np.ndarray, ...],
     patient: Patient,
     latents: Mapping,
     gain: float,
+    world: World,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the HU of the tumour's box, and where its second tissue lies, not hidden by foci or calcification."""
-    tumour, histology = patient.tumour, latents["histology"]
+    tumour, histology, inside = patient.tumour, latents["histology"], level < 1
     main, second = pt.tissue_pair(histology, rng, gain)
-    lateral = patient.outward * (coordinates[0] - tumour.centre[0]) / tumour.half[0]
-    noise = pt.random_field([c.ravel() for c in coordinates], pt.FIELD_MM, rng)
-    placed = pt.second_tissue(inside, lateral, noise, latents, septal=histology == "WDLPS")
+    pull = PULL * latents["z_spat"] * position(level, coordinates, patient, world) / POSITION_SD
+    septal = histology == "WDLPS" and not world.nodules
+    field = pattern(coordinates, tumour, latents["z_spat"], world, rng)
+    placed = pt.second_tissue(inside, pull, field, latents["z_rad"], septal)
     hu, visible = main + placed * (second - main), placed > 0.5
     mean_radius = tumour.half.mean()
     radius = 0.055 * mean_radius + min(5.0, 0.07 * mean_radius)
@@ -321,13 +389,33 @@ def tumour_hu(
     return hu, visible
 
 
-def acquire(hu: np.ndarray, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+def position(level: np.ndarray, coordinates: tuple[np.ndarray, ...], patient: Patient, world: World) -> np.ndarray:
+    """Return how far along a world's direction a voxel lies, with an SD of about `POSITION_SD` inside the tumour."""
+    if world.outward:
+        return world.outward * (level - DEPTH_MEAN) * (POSITION_SD / DEPTH_SD)
+    centre, half = patient.tumour.centre, patient.tumour.half
+    signs = (patient.outward, 1.0, 1.0)
+    parts = zip(world.toward, signs, coordinates, centre, half, strict=True)
+    return sum((toward * (sign * (x - c) / h) for toward, sign, x, c, h in parts if toward), np.zeros((1, 1, 1)))
+
+
+def pattern(
+    coordinates: tuple[np.ndarray, ...], tumour: TumourShape, z_spat: float, world: World, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the random field whose top becomes second tissue."""
+    if world.nodules:
+        count = round(9 * float(np.exp(world.nodules * np.clip(z_spat, -3, 3))))
+        return pt.nodular_field(tumour, coordinates, max(count, 1), rng)
+    return pt.random_field([c.ravel() for c in coordinates], world.pattern_mm(pt.FIELD_MM, z_spat), rng)
+
+
+def acquire(hu: np.ndarray, scan: Scan, noise: np.ndarray) -> np.ndarray:
     """Return the scanned volume: point spread, slice profile, noise shaped by the kernel, whole HU."""
     step = np.array(scan.spacing)
     spread = np.array([0.8, 0.8, 0.0]) / 2.355 if scan.sharp else np.array([1.2, 1.2, 0.0]) / 2.355
     sigma = np.sqrt(spread**2 + step**2 / 12) / step
     blurred = ndimage.gaussian_filter(hu, sigma, mode="nearest")
-    blurred += scan.noise_hu * kernel_noise(hu.shape, scan, rng) + scan.offset_hu
+    blurred += noise + scan.offset_hu
     return np.clip(np.rint(blurred), -1024, 3071).astype(np.int16)
 
 

@@ -21,14 +21,14 @@ WIDEST_MM, DEEPEST_MM = 98.0, 84.0
 
 
 def random_field(
-    coordinates: list[np.ndarray], scale_mm: float, rng: np.random.Generator, waves: int = 120
+    coordinates: list[np.ndarray], scale_mm: ArrayLike, rng: np.random.Generator, waves: int = 120
 ) -> np.ndarray:
     """Return a smooth Gaussian-like field of unit variance on the grid of three 1-D coordinate arrays.
 
     White noise blurred with a Gaussian of SD `scale_mm` has the covariance exp(-d^2 / 4 scale^2). A sum of plane
     waves with normal wave vectors has it too, and its value at a point does not depend on the grid.
     """
-    vectors = rng.standard_normal((waves, 3)) / (np.sqrt(2.0) * scale_mm)
+    vectors = rng.standard_normal((waves, 3)) / (np.sqrt(2.0) * np.asarray(scale_mm))
     phase = rng.uniform(0, 2 * np.pi, waves)
     first, second, third = (np.exp(1j * np.outer(c, k)) for c, k in zip(coordinates, vectors.T, strict=True))
     plane = ((second * np.exp(1j * phase))[:, None, :] * third[None, :, :]).reshape(-1, waves)
@@ -107,8 +107,8 @@ def soft_limit(length: float, limit: float) -> float:
     return float((length**-4.0 + limit**-4.0) ** -0.25)
 
 
-def draw_shape(size_cm: float, rng: np.random.Generator) -> TumourShape:
-    """Draw a tumour at the origin whose longest diameter is `size_cm`.
+def draw_shape(size_cm: float, rng: np.random.Generator, lobulation: float = 1.0) -> TumourShape:
+    """Draw a tumour at the origin whose longest diameter is `size_cm`; `lobulation` multiplies the waves of its surface.
 
     Width and depth level off near 196 and 168 mm, because an abdomen has no more room: beyond about 20 cm the
     tumour grows along the body axis, which is always its longest.
@@ -119,7 +119,7 @@ def draw_shape(size_cm: float, rng: np.random.Generator) -> TumourShape:
     tilt = np.deg2rad(rng.normal(0, 6, 3))
     waves = np.concatenate([rng.standard_normal((7, 3)) * 1.6, rng.standard_normal((7, 3)) * 3.6])
     height = np.concatenate([np.full(7, 1.0), np.full(7, 0.8)])
-    height *= rng.uniform(0.06, 0.12) * np.sqrt(2 / (height**2).sum())
+    height *= lobulation * rng.uniform(0.06, 0.12) * np.sqrt(2 / (height**2).sum())
     turn = rotation(tilt)
     shape = TumourShape(np.zeros(3), np.diag(1 / half) @ turn, waves, rng.uniform(0, 2 * np.pi, 14), height, half)
     points = surface_points(shape)
@@ -149,30 +149,27 @@ def tissue_pair(histology: str, rng: np.random.Generator, gain: float) -> tuple[
     return means[histology]
 
 
-def second_tissue(
-    inside: np.ndarray, lateral: np.ndarray, field: np.ndarray, latents: Mapping, septal: bool
-) -> np.ndarray:
+def second_tissue(inside: np.ndarray, pull: np.ndarray, field: np.ndarray, z_rad: float, septal: bool) -> np.ndarray:
     """Return how much of each voxel is second tissue (0 to 1; 0 outside the tumour).
 
     Parameters
     ----------
     inside : ndarray of bool
         The tumour.
-    lateral : ndarray
-        Outward coordinate from the tumour's centre over its half width, broadcastable to `inside`.
+    pull : ndarray
+        Where the second tissue is drawn to, in SD of the field; broadcastable to `inside`.
     field : ndarray
-        Smooth random field.
-    latents : Mapping
-        ``z_rad`` fixes the share of voxels with more second than main tissue: .08 + .42 Phi(z_rad), exactly.
-        ``z_spat`` moves it inward or outward.
+        Random field.
+    z_rad : float
+        Fixes the share of voxels with more second than main tissue: .08 + .42 Phi(z_rad), exactly.
     septal : bool
         True: sheets (where the field crosses zero) instead of blobs.
     """
     values = -np.abs(field[inside]) if septal else field[inside]
     values = (values - values.mean()) / values.std()
-    key = values - 1.1 * latents["z_spat"] * np.broadcast_to(lateral, inside.shape)[inside] / 0.45
+    key = values + np.broadcast_to(pull, inside.shape)[inside]
     second = np.zeros(inside.shape)
-    second[inside] = soft_top(key, 0.08 + 0.42 * special.ndtr(latents["z_rad"]))
+    second[inside] = soft_top(key, 0.08 + 0.42 * special.ndtr(z_rad))
     return second
 
 
@@ -194,10 +191,23 @@ def scatter_foci(shape: TumourShape, radius: float, count: int, rng: np.random.G
     return centres
 
 
-def facing_spine(x: ArrayLike, y: ArrayLike, centre: np.ndarray, outward: float) -> np.ndarray:
-    """Return 1 on the medial and posterior side of the tumour, 0 on the opposite side, with a slope between."""
+def nodular_field(
+    shape: TumourShape, coordinates: tuple[np.ndarray, ...], count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return minus the distance to the nearest of `count` points scattered in the tumour, mm: its top are round."""
+    points = surface_points(shape)
+    directions = points[rng.integers(len(points), size=count)]
+    centres = shape.centre + directions * (0.9 * rng.random((count, 1)) ** (1 / 3))
+    nearest = np.full(np.broadcast_shapes(*(c.shape for c in coordinates)), np.inf)
+    for centre in centres:
+        np.minimum(nearest, sum((c - m) ** 2 for c, m in zip(coordinates, centre, strict=True)), out=nearest)
+    return -np.sqrt(nearest)
+
+
+def facing(x: ArrayLike, y: ArrayLike, centre: np.ndarray, outward: float, side: tuple[float, float]) -> np.ndarray:
+    """Return 1 on a side of the tumour (direction lateral, front), 0 on the opposite side, with a slope between."""
     right, front = x - centre[0], y - centre[1]
-    cosine = (-0.8 * outward * right - 0.6 * front) / (np.hypot(right, front) + 1e-6)
+    cosine = (side[0] * outward * right + side[1] * front) / (np.hypot(right, front) + 1e-6)
     return np.clip(cosine / 0.35, 0.0, 1.0)
 
 
