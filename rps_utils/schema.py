@@ -287,6 +287,7 @@ TRAINING = fields(
         "batch_size": whole(1, 10**6),
         "learning_rate": ABOVE_0,
         "weight_decay": number(0.0, HUGE),
+        "ridge": ABOVE_0,
         "gradient_clip": ABOVE_0,
         "seeds_per_fold": whole(1, 1000),
         "seed": whole(0, 2**64),

@@ -18,6 +18,7 @@ from rps_utils.cli.options import (
     Several,
     cores,
     variants,
+    worlds,
 )
 from rps_utils.cli.paths import OUT_FILE, OUT_FOLDER, ROOT
 
@@ -38,6 +39,7 @@ def pool(name: str) -> Callable[[Any], Any]:
 @click.option("--patients", type=click.IntRange(min=3), default=115, help="in training and validation together")
 @click.option("--seed", type=click.IntRange(min=0), default=2026, help="of covariates and images")
 @click.option("--variant", type=LazyChoice(variants), default="full", help="what the hazard depends on")
+@click.option("--world", type=LazyChoice(worlds), default="lateral", help="how the image shows it")
 @click.option("--deaths", is_flag=True, help="tell death without local recurrence apart, as event 2")
 @click.option("--manifest", type=OUT_FILE, metavar="FILE", help="write the manifest here as well, paths relative")
 @click.option("--dicom", type=OUT_FOLDER, metavar="DIR", help="write it here as DICOM, SEG and RTSTRUCT as well")
@@ -47,6 +49,7 @@ def phantom_command(
     patients: int,
     seed: int,
     variant: str,
+    world: str,
     deaths: bool,
     manifest: Path | None,
     dicom: Path | None,
@@ -57,7 +60,7 @@ def phantom_command(
     from rps_utils.lab.phantom.cohort import write_cohort
 
     endpoint = "competing" if deaths else "lr"
-    written = write_cohort(folder, patients, seed, variant, n_jobs=cores, endpoint=endpoint)
+    written = write_cohort(folder, patients, seed, variant, n_jobs=cores, endpoint=endpoint, world=world)
     if manifest:
         write_csv(_seen_from(written, manifest.parent), manifest)
     click.echo(f"{patients} synthetic patients: {written}")
@@ -183,22 +186,20 @@ def recipes_command(lever: Sequence[str], cohorts: tuple[int, int], pool: Path, 
 
 
 @study.command("dl")
-@click.option(
-    "--variant",
-    cls=Several,
-    type=LazyChoice(variants),
-    default=("full", "null", "decoupled"),
-    help="of the hazard",
-)
-@click.option("--count", type=AT_LEAST_ONE, default=20, help="cohorts of each variant")
-@pool("pool")
+@click.option("--variant", cls=Several, type=LazyChoice(variants), default=("full",), help="of the hazard")
+@click.option("--world", cls=Several, type=LazyChoice(worlds), default=("lateral",), help="of the images")
+@click.option("--count", type=AT_LEAST_ONE, default=20, help="cohorts of each variant in each world")
+@click.option("--pool-patients", type=click.IntRange(min=386), default=400, help="patients in the pool")
+@pool("worlds")
 @out
 @cores
-def dl_command(variant: Sequence[str], count: int, pool: Path, out: Path, cores: int) -> None:
-    """Compare the DL-score with its rivals and the truth."""
+def dl_command(
+    variant: Sequence[str], world: Sequence[str], count: int, pool_patients: int, pool: Path, out: Path, cores: int
+) -> None:
+    """Compare the DL-score with its rivals and the truth, world by world."""
     from rps_utils.lab.studies.held_out import run_scores
-    from rps_utils.lab.studies.pool import make_pool
+    from rps_utils.lab.studies.pool import make_pools
 
-    people = make_pool(pool, n_jobs=cores)
-    run_scores(out, people, variant, count, cores)
+    pools = make_pools(pool, pool_patients, world, n_jobs=cores, regional=True)
+    run_scores(out, pools, variant, count, cores)
     click.echo(f"synthetic cohorts: {out}")

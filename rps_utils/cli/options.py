@@ -96,6 +96,13 @@ def variants() -> list[str]:
     return sorted(VARIANTS)
 
 
+def worlds() -> list[str]:
+    """Name the worlds of the synthetic images."""
+    from rps_utils.lab.phantom.worlds import WORLDS
+
+    return list(WORLDS)
+
+
 def profiles() -> list[str]:
     """Name the profiles of the chain."""
     from rps_utils.runs.parameters import PROFILES

@@ -47,8 +47,8 @@ class Augmentation:
         SD of white noise in the intensity channels, same unit.
     """
 
-    orientations: str = "lateral_axis_kept"
-    shift_voxels: int = 2
+    orientations: str = "none"
+    shift_voxels: int = 1
     contrast: float = 0.05
     brightness: float = 0.02
     noise: float = 0.0

@@ -12,78 +12,143 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rps_utils.schema import JsonRule, listed, number, one_of, whole
+from rps_utils.schema import JsonRule, listed, whole
 
 
 class RegionNetwork(nn.Module):
-    """Few convolutions, then averages over regions that the mask defines, then one number.
+    """What lies in and around the tumour, where it lies, and in which pattern: one linear layer on few summaries.
 
-    The mean over a whole patch forgets where things are and counts the background. Here each feature map, from the
-    input channels to the last convolution, is summed up by three numbers: its mean inside the tumour, its gradient
-    inside the tumour from lateral to medial (the first moment along the first axis), and its mean in the margin
-    around it. The logarithm of the tumour's volume joins them. What is left to learn from 86 patients is small.
+    The mean over a whole patch forgets where things are and counts the background. Here each channel is summed up
+    inside the tumour by its mean, its spread, its three gradients along the axes of the body and its gradient from
+    core to rim; in the margin around it by its mean and three gradients. Filters (convolutions, at the grid of the
+    patch and at grids twice, four times ... as coarse) add how much of each pattern the tumour holds. The logarithm
+    of its volume joins them. No axis, no side and no depth is preferred: what matters is left to the data.
 
-    The gradient asks for patches in the canonical frame, and for an augmentation that keeps the lateral axis.
+    The gradients ask for patches in the canonical frame, and for an augmentation that keeps it: there a turned
+    patient is another patient.
 
     Parameters
     ----------
     in_channels : int
         Channels of the patch.
     widths : sequence of int
-        Feature maps after each strided convolution.
+        Filters at each grid, from fine to coarse; none: no convolution.
     mask_channel, rim_channel : int
         Which channels hold the shares of a voxel inside the tumour and in the margin around it.
-    gradient, margin : bool
-        Whether these two summaries are used; without them the network sees the mean inside the tumour only.
-    dropout : float
-        Share of summaries hidden in training.
-    norm : {"group", "batch"}
-        See `convolution_block`.
+    inside_channels, margin_channels : sequence of int
+        Which channels are summed up inside the tumour, and which in the margin. They are 0 elsewhere.
+    filtered_channels : sequence of int
+        Which channels the filters look at. They are 0 outside the tumour.
     """
 
     def __init__(
         self,
         in_channels: int,
-        widths: Sequence[int] = (16, 32),
+        widths: Sequence[int] = (8, 8),
         mask_channel: int = 1,
-        rim_channel: int = -1,
-        gradient: bool = True,
-        margin: bool = True,
-        dropout: float = 0.0,
-        norm: str = "group",
+        rim_channel: int = 4,
+        inside_channels: Sequence[int] = (0, 2),
+        margin_channels: Sequence[int] = (3,),
+        filtered_channels: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
         self.mask_channel, self.rim_channel = mask_channel, rim_channel
-        self.gradient, self.margin = gradient, margin
-        maps = [in_channels, *widths]
-        self.blocks = nn.ModuleList([convolution_block(a, b, norm) for a, b in pairwise(maps)])
-        summaries = sum(maps) * (1 + gradient + margin) + 1
-        # Summaries have different units; a batch's own mean and SD puts them on one scale and adds a little noise.
-        self.scale = nn.BatchNorm1d(summaries, affine=False)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(summaries, 1)
+        self.inside_channels, self.margin_channels = list(inside_channels), list(margin_channels)
+        self.filtered_channels = list(filtered_channels)
+        asked = [mask_channel, rim_channel, *inside_channels, *margin_channels, *filtered_channels]
+        if not 0 <= min(asked) <= max(asked) < in_channels:
+            raise ValueError(
+                f"network = 'region' reads channels {sorted(asked)} of a patch that has {in_channels}: name those of "
+                "your patches in network_options (mask_channel, rim_channel, inside_channels, margin_channels, "
+                "filtered_channels)"
+            )
+        inside, margin, filtered = len(inside_channels), len(margin_channels), len(filtered_channels)
+        self.filters = nn.ModuleList([nn.Conv3d(filtered, n, kernel_size=3, padding=1, bias=False) for n in widths])
+        # A group each: mean, spread and depth of a channel; its three gradients; all filters of a grid; the volume.
+        sizes = [*[1] * 3 * inside, *[3] * inside, *[1] * margin, *[3] * margin, *widths, 1]
+        self.ruler = GroupRuler(sizes)
+        self.head = nn.Linear(sum(sizes), 1, bias=False)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return the log hazard, (N, 1), of patches (N, C, S, S, S)."""
-        return self.head(self.dropout(self.scale(self.summaries(patches))))
+        return self.head(self.ruler(self.summaries(patches)))
 
     def summaries(self, patches: Tensor) -> Tensor:
-        """Return the regional means and gradients of all feature maps, and the log volume: (N, summaries)."""
-        maps, regions = patches, patches[:, [self.mask_channel, self.rim_channel]]
-        collected = [self._summarise(maps, regions)]
-        for block in self.blocks:
-            maps = block(maps)
-            regions = functional.adaptive_avg_pool3d(regions, maps.shape[2:])
-            collected.append(self._summarise(maps, regions))
-        volume = patches[:, [self.mask_channel]].sum(dim=(2, 3, 4)).clamp(min=1).log()
-        return torch.cat([*collected, volume], dim=1)
+        """Return what the last layer is given, before it is put on one scale: (N, summaries)."""
+        values, inside = patches[:, self.inside_channels], patches[:, [self.mask_channel]]
+        tumour, margin = regional_weights(inside), regional_weights(patches[:, [self.rim_channel]])
+        places = body_positions(tumour)
+        depth = places.square().mean(dim=1, keepdim=True) - 1
+        mean, *rest = weighted_sums(values, torch.cat([tumour, tumour * depth, tumour * places], dim=1))
+        around = weighted_sums(patches[:, self.margin_channels], torch.cat([margin, margin * places], dim=1))
+        spread = spread_about(values, mean, tumour)
+        patterns = self._patterns(patches[:, self.filtered_channels], inside)
+        volume = inside.sum(dim=(2, 3, 4)).clamp(min=1).log()
+        gradients = torch.stack(rest[1:], dim=2).flatten(1), torch.stack(around[1:], dim=2).flatten(1)
+        return torch.cat([mean, spread, rest[0], gradients[0], around[0], gradients[1], *patterns, volume], dim=1)
 
-    def _summarise(self, maps: Tensor, regions: Tensor) -> Tensor:
-        inside, around = regions[:, :1], regions[:, 1:]
-        tumour, margin = regional_weights(inside), regional_weights(around)
-        weights = [tumour] + [tumour * lateral_position(inside)] * self.gradient + [margin] * self.margin
-        return weighted_sums(maps, torch.cat(weights, dim=1))
+    def _patterns(self, tumour: Tensor, inside: Tensor) -> list[Tensor]:
+        """Return how strongly each filter answers in the tumour's interior, grid by grid."""
+        found = []
+        level = tumour.sum(dim=(2, 3, 4), keepdim=True) / inside.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-3)
+        values = tumour - level * inside  # nothing jumps at the border of the mask
+        for number, layer in enumerate(self.filters):
+            if number:
+                values, inside = functional.avg_pool3d(values, 2), functional.avg_pool3d(inside, 2)
+            core = 1 - functional.max_pool3d(1 - inside, 3, stride=1, padding=1)
+            weights = regional_weights(core + 1e-3 * inside)
+            found += weighted_sums(layer(values).abs(), weights)
+        return found
+
+
+class GroupRuler(nn.Module):
+    """Put summaries on one scale: each without its mean, and each group with a total variance of one.
+
+    Summaries have different units, so each kind needs a scale of its own. But the three gradients of a channel are
+    lengths along three axes, and are measured with one ruler: standardised each for itself, an axis along which
+    patients hardly differ would be blown up to the size of one along which they do.
+
+    In training mean and scale are those of the batch, and a slow average of them is kept; afterwards they are
+    the kept ones, as in batch normalisation.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        How many summaries each group holds, in order.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, sizes: Sequence[int], momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.sizes = list(sizes)
+        self.register_buffer("mean", torch.zeros(sum(sizes)))
+        self.register_buffer("sd", torch.ones(sum(sizes)))
+
+    def forward(self, summaries: Tensor) -> Tensor:
+        """Return the summaries on one scale, same shape."""
+        if not self.training:
+            return (summaries - self.mean) / self.sd
+        mean, sd = self.measure(summaries)
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.sd.lerp_(sd, self.momentum)
+        return (summaries - mean) / sd
+
+    def measure(self, summaries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and scale of each summary over some patients."""
+        variance = summaries.var(dim=0, unbiased=False)
+        totals = [part.sum().expand_as(part) for part in variance.split(self.sizes)]
+        return summaries.mean(dim=0), torch.cat(totals).clamp(min=1e-10).sqrt()
+
+    def fit(self, summaries: Tensor) -> None:
+        """Keep mean and scale of these patients."""
+        mean, sd = self.measure(summaries)
+        self.mean.copy_(mean)
+        self.sd.copy_(sd)
 
 
 def regional_weights(region: Tensor) -> Tensor:
@@ -91,27 +156,35 @@ def regional_weights(region: Tensor) -> Tensor:
     return region / region.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-3)
 
 
-def weighted_sums(maps: Tensor, weights: Tensor) -> Tensor:
-    """Return the sums of feature maps (N, C, ...) under each of W weights (N, W, ...): (N, W C), weight by weight.
+def weighted_sums(maps: Tensor, weights: Tensor) -> list[Tensor]:
+    """Return the sums of feature maps (N, C, ...) under each of W weights (N, W, ...): W tensors (N, C).
 
     One product of matrices is faster than multiplying map by map.
     """
-    return torch.bmm(weights.flatten(2), maps.flatten(2).transpose(1, 2)).flatten(1)
+    return list(torch.bmm(weights.flatten(2), maps.flatten(2).transpose(1, 2)).unbind(dim=1))
 
 
-def lateral_position(inside: Tensor) -> Tensor:
-    """Return the position along the first axis, centred on the tumour and divided by its SD, (N, 1, S, 1, 1).
+def spread_about(maps: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
+    """Return the SD of feature maps over a region, (N, C), given their means in it."""
+    (square,) = weighted_sums(maps.square(), weights)
+    return (square - mean.square()).clamp(min=1e-6).sqrt()
+
+
+def body_positions(weights: Tensor) -> Tensor:
+    """Return where each voxel lies along the three axes, centred on a region and in units of its SD: (N, 3, S, S, S).
 
     Parameters
     ----------
-    inside : Tensor, (N, 1, S, S, S)
-        Share of each voxel inside the tumour.
+    weights : Tensor, (N, 1, S, S, S)
+        Of the region, sum 1.
     """
-    profile = inside.sum(dim=(3, 4), keepdim=True)
-    profile = profile / profile.sum(dim=2, keepdim=True).clamp(min=1e-3)
-    x = torch.linspace(-1, 1, inside.shape[2], device=inside.device).view(1, 1, -1, 1, 1)
-    centred = x - (profile * x).sum(dim=2, keepdim=True)
-    return centred / ((profile * centred**2).sum(dim=2, keepdim=True) + 1e-4).sqrt()
+    size, places = weights.shape[2], []
+    for axis in range(3):
+        x = torch.linspace(-1, 1, size, device=weights.device).view([-1 if a == axis + 2 else 1 for a in range(5)])
+        centred = x - (weights * x).sum(dim=(2, 3, 4), keepdim=True)
+        sd = ((weights * centred.square()).sum(dim=(2, 3, 4), keepdim=True) + 1e-6).sqrt()
+        places.append((centred / sd).expand_as(weights))
+    return torch.cat(places, dim=1)
 
 
 class PlainNetwork(nn.Module):
@@ -135,13 +208,10 @@ class PlainNetwork(nn.Module):
         return self.head(self.blocks(patches).mean(dim=(2, 3, 4)))
 
 
-def convolution_block(channels_in: int, channels_out: int, norm: str = "group") -> nn.Sequential:
-    """Convolution that halves the grid, normalisation (``group``: within a patient, ``batch``), rectifier."""
-    kinds = {"group": nn.GroupNorm(min(4, channels_out), channels_out), "batch": nn.BatchNorm3d(channels_out)}
-    if norm not in kinds:
-        raise ValueError(f"norm = {norm!r}; allowed: {', '.join(kinds)}")
+def convolution_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Convolution that halves the grid, normalisation within a patient, rectifier."""
     convolution = nn.Conv3d(channels_in, channels_out, kernel_size=3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, kinds[norm], nn.ReLU())
+    return nn.Sequential(convolution, nn.GroupNorm(min(4, channels_out), channels_out), nn.ReLU())
 
 
 OWN_NETWORKS: dict[str, type[nn.Module]] = {"region": RegionNetwork, "plain": PlainNetwork}
@@ -173,12 +243,11 @@ WIDTHS = listed(whole(1, 1024), most=8)
 OPTIONS: dict[str, dict[str, JsonRule]] = {
     "region": {
         "widths": WIDTHS,
-        "mask_channel": whole(-16, 15),
-        "rim_channel": whole(-16, 15),
-        "gradient": one_of(True, False),
-        "margin": one_of(True, False),
-        "dropout": number(0.0, 0.99),
-        "norm": one_of("group", "batch"),
+        "mask_channel": whole(0, 15),
+        "rim_channel": whole(0, 15),
+        "inside_channels": listed(whole(0, 15), least=1, most=16, distinct=True),
+        "margin_channels": listed(whole(0, 15), least=1, most=16, distinct=True),
+        "filtered_channels": listed(whole(0, 15), least=1, most=16, distinct=True),
     },
     "plain": {"widths": listed(whole(1, 1024), least=1, most=8)},
 }

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rps_utils.deep.augmentation import Augmentation, augment, legal_orientations, orient
 from rps_utils.deep.checkpoints import read_card
-from rps_utils.deep.networks import build_network
+from rps_utils.deep.networks import RegionNetwork, build_network
 from rps_utils.files import whole_file
 
 # A state is saved no more often than this, and saving takes no larger share of the time than that: it takes
@@ -49,6 +49,9 @@ class TrainingSettings:
     learning_rate : float
         Peak of the one-cycle schedule (AdamW).
     weight_decay : float
+    ridge : float
+        Penalty of the last layer of a network that has `RegionNetwork.summaries`: the log partial likelihood loses
+        ridge / 2 times its squared weights. At the end of the training that layer is fitted to the end.
     gradient_clip : float
         Largest norm of the gradient.
     seeds_per_fold : int
@@ -67,10 +70,11 @@ class TrainingSettings:
     network: str = "region"
     network_options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
-    epochs: int = 30
+    epochs: int = 10
     batch_size: int = 16
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+    ridge: float = 4.0
     gradient_clip: float = 1.0
     seeds_per_fold: int = 1
     seed: int = 2026
@@ -86,6 +90,7 @@ class TrainingSettings:
             ("batch_size", self.batch_size >= 4, "4 or more: a partial likelihood compares patients"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("ridge", self.ridge > 0, "above 0"),
             ("seeds_per_fold", self.seeds_per_fold >= 1, "1 or more"),
             ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
             ("device", self.device == "cpu" or self._on_gpu(), "cpu, or cuda where PyTorch finds such a GPU"),
@@ -195,7 +200,8 @@ class Training:
 
     def loss(self, patches: Tensor, batch: Tensor) -> Tensor:
         """Return the loss of a batch: its patches as augmented, and the indices of its patients."""
-        return cox_loss(self.outputs(patches)[:, 0], *self.outcome(batch))
+        penalty = ridge_penalty(self.network, self.settings.ridge) / self.event.sum()
+        return cox_loss(self.outputs(patches)[:, 0], *self.outcome(batch)) + penalty
 
     def outputs(self, patches: Tensor) -> Tensor:
         """Return what the network says, (n, 1) or more, in the precision asked for."""
@@ -251,7 +257,10 @@ class Training:
             if kept and (begin := monotonic()) >= due:
                 self.save(kept)
                 due = monotonic() + max(SAVE_EVERY_S, (monotonic() - begin) / SAVING_SHARE)
-        return self.network.cpu().eval()
+        network = self.network.cpu().eval()
+        if isinstance(network, RegionNetwork):
+            settle_head(network, self.patches, self.time, self.event, self.settings.ridge)
+        return network
 
     def save(self, kept: Unfinished) -> None:
         """Write the state of the training, whole or not at all."""
@@ -329,8 +338,49 @@ def train_network(
     return training.finish(kept), training.losses
 
 
-def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
-    """Return Cox's negative partial log-likelihood, the mean over events, in float32 (torchsurv, Efron's ties).
+def ridge_penalty(network: nn.Module, ridge: float) -> Tensor | float:
+    """Return the penalty of the last layer of a `RegionNetwork`, in units of the log partial likelihood; else 0."""
+    return ridge / 2 * network.head.weight.square().sum() if isinstance(network, RegionNetwork) else 0.0
+
+
+def settle_head(network: RegionNetwork, patches: Tensor, time: Tensor, event: Tensor, ridge: float) -> None:
+    """Fit the last layer to the end: a ridge Cox model on the summaries of the patients that the network learned from.
+
+    With the filters held still the problem is convex, so its solution does not depend on where training stopped.
+
+    Parameters
+    ----------
+    network : RegionNetwork
+        Its scale and its last layer are changed.
+    patches, time, event
+        Of the patients learned from; see `Training`.
+    ridge : float
+        See `TrainingSettings`.
+    """
+    with torch.no_grad():
+        summaries = torch.cat([network.summaries(part.float()) for part in patches.split(16)])
+        network.ruler.fit(summaries)
+        terms = network.ruler(summaries).double()
+    weights = torch.zeros(terms.shape[1], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weights], max_iter=500, tolerance_grad=1e-8, tolerance_change=0.0, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = cox_loss(terms @ weights, time, event, reduction="sum") + ridge / 2 * weights.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(objective)
+    with torch.no_grad():
+        network.head.weight.copy_(weights[None].float())
+
+
+def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor, reduction: str = "mean") -> Tensor:
+    """Return Cox's negative partial log-likelihood (torchsurv, Efron's ties).
+
+    In float32, or in float64 where the log hazard is.
 
     Parameters
     ----------
@@ -340,6 +390,8 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
         Months.
     event : Tensor, (n,)
         1 = recurrence.
+    reduction : {"mean", "sum"}
+        Over the times at which something recurred; tied recurrences share one.
     """
     with warnings.catch_warnings():
         # It says at each batch that visits make tied times, which Efron's method is there for; and its import,
@@ -348,7 +400,8 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
         warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
         from torchsurv.loss.cox import neg_partial_log_likelihood
 
-        return neg_partial_log_likelihood(log_hazard.float(), event.bool(), time.float())
+        exact = log_hazard if log_hazard.dtype == torch.float64 else log_hazard.float()
+        return neg_partial_log_likelihood(exact, event.bool(), time.to(exact.dtype), reduction=reduction)
 
 
 def predict_risk(network: nn.Module, patches: Tensor, orientations: str = "none", batch_size: int = 16) -> np.ndarray:

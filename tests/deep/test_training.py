@@ -10,17 +10,21 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
 
 from rps_utils.deep.augmentation import NO_AUGMENTATION
 from rps_utils.deep.checkpoints import read_card, read_checkpoint, write_checkpoint
 from rps_utils.deep.folds import fit_fold_networks
 from rps_utils.deep.networks import (
     MONAI_NETWORKS,
+    GroupRuler,
     RegionNetwork,
+    body_positions,
     build_network,
-    lateral_position,
     layer_table,
     regional_weights,
+    spread_about,
     take_over_weights,
     weighted_sums,
 )
@@ -31,6 +35,7 @@ from rps_utils.deep.training import (
     cox_loss,
     event_batches,
     predict_risk,
+    settle_head,
     train_network,
 )
 from rps_utils.learning.crossfit import assemble, leave_out_sets
@@ -146,19 +151,83 @@ def test_regions_by_hand():
     inside[0, 0, 1:3] = 1.0
     ramp = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 4, 4)
     weights = regional_weights(inside)
-    assert weighted_sums(ramp, weights).item() == pytest.approx(1.5)
-    assert torch.allclose(lateral_position(inside).flatten()[1:3], torch.tensor([-1.0, 1.0]), atol=5e-3)
-    assert weighted_sums(ramp, weights * lateral_position(inside)).item() == pytest.approx(0.5, abs=5e-3)
+    assert weighted_sums(ramp, weights)[0].item() == pytest.approx(1.5)
+    places = body_positions(weights)
+    assert torch.allclose(places[0, 0, 1:3, 0, 0], torch.tensor([-1.0, 1.0]), atol=5e-3)
+    along = [weighted_sums(ramp, weights * places[:, [axis]])[0].item() for axis in range(3)]
+    assert along == pytest.approx([0.5, 0.0, 0.0], abs=5e-3), "the ramp runs along the first axis"
     two = weighted_sums(torch.cat([ramp, 2 * ramp], dim=1), torch.cat([weights, 0 * weights], dim=1))
-    assert torch.allclose(two, torch.tensor([[1.5, 3.0, 0.0, 0.0]])), "weight by weight"
+    assert torch.allclose(torch.cat(two), torch.tensor([[1.5, 3.0], [0.0, 0.0]])), "weight by weight"
+    assert spread_about(ramp, torch.tensor([[1.5]]), weights).item() == pytest.approx(0.5)
 
 
-def test_gradient_summary_changes_sign_when_the_patch_is_flipped():
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flip_turns_the_gradient_of_its_axis_round_and_nothing_else(axis):
     network = RegionNetwork(5, widths=[])
     patches = tensors(*planted_patients(5, 2, 1.0))[0].float()
-    straight, flipped = network.summaries(patches), network.summaries(patches.flip(2))
-    assert torch.allclose(straight[:, :5], flipped[:, :5], atol=1e-4), "means stay"
-    assert torch.allclose(straight[:, 5:10], -flipped[:, 5:10], atol=1e-4), "gradients turn round"
+    straight, flipped = network.summaries(patches), network.summaries(patches.flip(2 + axis))
+    signs = torch.ones(straight.shape[1])
+    signs[[6 + axis, 9 + axis, 13 + axis]] = -1.0  # of tumour, deviation and context
+    assert torch.allclose(straight, signs * flipped, atol=1e-4)
+
+
+def test_no_axis_is_preferred():
+    """A patient turned by a quarter has the same summaries, at another axis."""
+    network = RegionNetwork(5, widths=[])
+    patches = tensors(*planted_patients(5, 2, 1.0))[0].float()
+    order = [0, 1, 2, 3, 4, 5, 7, 8, 6, 10, 11, 9, 12, 14, 15, 13, 16]
+    turned = network.summaries(patches.permute(0, 1, 3, 4, 2))
+    assert torch.allclose(turned, network.summaries(patches)[:, order], atol=1e-4)
+
+
+def test_filters_answer_to_a_pattern_and_not_to_level_or_border():
+    network = RegionNetwork(5, widths=[8])
+    patches = torch.zeros(3, 5, 16, 16, 16)
+    patches[:, 1, 4:12, 4:12, 4:12] = 1.0
+    patches[0, 0] = 0.7 * patches[0, 1]
+    patches[1, 0] = -0.2 * patches[1, 1]
+    patches[2, 0] = patches[2, 1] * (torch.arange(16) % 2 - 0.5)
+    answers = network.summaries(patches)[:, -9:-1]
+    assert answers[:2].abs().max() < 1e-3, "levelled tumours hold no pattern"
+    assert answers[2].min() > 1e-2
+
+
+def test_a_group_is_measured_with_one_ruler():
+    summaries = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 3.0, 0.1, 0.0])
+    ruler = GroupRuler([1, 3])
+    ruler.fit(summaries)
+    scaled = ruler.eval()(summaries)
+    assert scaled.mean(dim=0).abs().max() < 1e-5
+    assert scaled[:, 0].std(correction=0).item() == pytest.approx(1.0)
+    assert scaled[:, 1:].var(dim=0, correction=0).sum().item() == pytest.approx(1.0), "the group, not each of it"
+    ratio = scaled[:, 1].std() / scaled[:, 2].std()
+    assert ratio.item() == pytest.approx((summaries[:, 1].std() / summaries[:, 2].std()).item(), rel=1e-4)
+    assert torch.equal(scaled[:, 3], torch.zeros(500)), "what does not vary says nothing"
+
+
+def test_channels_that_a_patch_lacks_are_refused():
+    with pytest.raises(ValueError, match=r"'region' reads channels \[0, 0, 1, 2, 3, 4\] of a patch that has 3"):
+        build_network("region", 3, 16)
+    assert build_network("region", 3, 16, rim_channel=2, inside_channels=[0], margin_channels=[0])
+
+
+def test_the_last_layer_is_a_ridge_cox_model_of_the_summaries():
+    """scikit-survival finds the same weights from its own code: `alpha` is the same penalty, ties are Efron's."""
+    patches, time, event = tensors(*planted_patients(60, 5, 1.0))
+    network = RegionNetwork(5, widths=[4]).eval()
+    settle_head(network, patches, time.round(), event, ridge=4.0)
+    with torch.no_grad():
+        terms = network.ruler(network.summaries(patches.float())).double().numpy()
+    outcome = Surv.from_arrays(event.numpy() == 1, time.round().numpy())
+    theirs = CoxPHSurvivalAnalysis(alpha=4.0, ties="efron", tol=1e-12, n_iter=500).fit(terms, outcome)
+    assert np.abs(theirs.coef_).max() > 0.1
+    assert np.allclose(network.head.weight[0].detach(), theirs.coef_, atol=2e-4)
+
+
+def test_where_training_stopped_does_not_matter_to_the_last_layer():
+    data = tensors(*planted_patients(40, 5, 1.0))
+    short, long = (train_network(*data, replace(QUICK, network_options={"widths": []}, epochs=n))[0] for n in (1, 4))
+    assert torch.allclose(short.head.weight, long.head.weight, atol=1e-5)
 
 
 def test_unknown_network_is_refused_with_the_allowed_ones():
@@ -186,16 +255,11 @@ def test_patches_that_a_network_cannot_take_are_refused(name, size, message):
         build_network(name, 5, size)
 
 
-def test_unknown_normalisation_is_refused():
-    with pytest.raises(ValueError, match="is 'layer'; allowed: 'group', 'batch'"):
-        build_network("region", 5, 24, norm="layer")
-
-
 def test_weights_of_a_local_file_are_taken_over(tmp_path):
     donor, network = build_network("region", 5, 16), build_network("region", 5, 16)
     save_file(donor.state_dict(), tmp_path / "donor.safetensors")
-    assert "blocks.0.0.weight" in take_over_weights(network, tmp_path / "donor.safetensors")
-    assert torch.equal(network.blocks[0][0].weight, donor.blocks[0][0].weight)
+    assert "filters.0.weight" in take_over_weights(network, tmp_path / "donor.safetensors")
+    assert torch.equal(network.filters[0].weight, donor.filters[0].weight)
     save_file({"other": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="none of its 1 tensors fits the network"):
         build_network("region", 5, 16, weights=tmp_path / "other.safetensors")
@@ -243,14 +307,13 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not():
     assert not np.allclose(risks[0], risks[2])
 
 
-def test_dropout_is_drawn_from_the_seed():
+def test_first_weights_are_drawn_from_the_seed_and_from_nothing_else():
     data = tensors(*planted_patients(24, 5, 1.0))
-    settings = replace(QUICK, network_options={"widths": [4], "dropout": 0.5})
     risks = []
     for disturbance in (1, 2):
         torch.manual_seed(disturbance)
         before = torch.get_rng_state()
-        risks.append(predict_risk(train_network(*data, settings)[0], data[0]))
+        risks.append(predict_risk(train_network(*data, QUICK)[0], data[0]))
         assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used up"
     assert np.array_equal(*risks)
 
@@ -373,7 +436,7 @@ class Halting(training.Training):
 training.Training, training.SAVE_EVERY_S, training.SAVING_SHARE = Halting, 0.0, np.inf
 folder = sys.argv[1]
 cohort = pd.read_csv(folder + "/cohort.csv", float_precision="round_trip")
-settings = training.TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
+settings = training.TrainingSettings(epochs=9, network_options={"widths": [4]}, seed=3)
 fit_fold_networks(np.load(folder + "/patches.npy"), cohort, [(0,)], settings, folder + "/models")
 """
 
@@ -392,7 +455,7 @@ def test_killed_training_goes_on_from_the_last_epoch_bit_by_bit(small_cohort, tm
     monkeypatch.setattr(
         Training, "train_epoch", lambda self, own=Training.train_epoch: (epochs.append(len(self.losses)), own(self))
     )
-    settings = TrainingSettings(epochs=9, network_options={"widths": [4], "dropout": 0.2}, seed=3)
+    settings = TrainingSettings(epochs=9, network_options={"widths": [4]}, seed=3)
     resumed = fit_fold_networks(patches, cohort, [(0,)], settings, tmp_path / "models")
     assert epochs == [4, 5, 6, 7, 8] and not state.exists()
     straight = fit_fold_networks(patches, cohort, [(0,)], settings, tmp_path / "straight")
@@ -409,7 +472,7 @@ def test_state_of_another_training_is_not_taken_up(tmp_path):
     again.take_up(kept)
     other.take_up(replace(kept, card={"settings": 2}))
     assert len(again.losses) == 1 and other.losses == []
-    assert not torch.equal(other.network.blocks[0][0].weight, again.network.blocks[0][0].weight)
+    assert not torch.equal(other.network.filters[0].weight, again.network.filters[0].weight)
 
 
 def test_weights_to_start_from_are_part_of_the_card(small_cohort, tmp_path, trained):

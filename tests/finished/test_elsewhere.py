@@ -258,14 +258,8 @@ def test_other_weights_of_the_right_shapes_are_found_by_the_audit(altered):
 
 
 def test_options_of_every_kind_are_checked_where_networks_are_built():
-    assert build_network("region", 5, 16, widths=(4,), gradient=False, dropout=0.3, norm="batch")
-    for options in (
-        {"dropout": float("nan")},
-        {"gradient": 1},
-        {"widths": "8"},
-        {"norm": "layer"},
-        {"mask_channel": 0.5},
-    ):
+    assert build_network("region", 5, 16, widths=(4,), inside_channels=[2, 0], filtered_channels=[0])
+    for options in ({"widths": "8"}, {"mask_channel": 0.5}, {"inside_channels": []}, {"margin_channels": [True]}):
         with pytest.raises(ValueError, match="network_options"):
             build_network("region", 5, 16, **options)
 

@@ -20,6 +20,7 @@ from rps_utils.cohort.splits import draw_split
 from rps_utils.files import file_sha256, remove_partial, whole_file, write_csv
 from rps_utils.lab.phantom.ct import render_with_reference
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
+from rps_utils.lab.phantom.worlds import DEFAULT_WORLD, find_world
 from rps_utils.machine.progress import in_parallel
 
 MANIFEST_COLUMNS = (
@@ -43,6 +44,7 @@ def write_cohort(
     endpoint: str = "lr",
     visit_grid: bool = True,
     missing: bool = False,
+    world: str = DEFAULT_WORLD,
 ) -> Path:
     """Write a synthetic cohort: images, masks, manifest and truth.
 
@@ -57,6 +59,9 @@ def write_cohort(
         Processes that render side by side.
     training_share : float
         Share of patients in the training split, drawn within events and non-events. 115 give 86 and 29.
+    world : str
+        A name in `rps_utils.lab.phantom.worlds.WORLDS`: how the latents are written into the image. Patients and
+        outcomes are the same in all of them.
 
     Returns
     -------
@@ -70,12 +75,13 @@ def write_cohort(
     """
     if not 0 < training_share < 1:
         raise ValueError(f"training_share is {training_share}: it must lie between 0 and 1")
+    find_world(world)
     folder = Path(folder)
     cohort = draw_patients(patients, seed, variant, endpoint, visit_grid=visit_grid, missing=missing)
     cohort.insert(0, "patient_id", patient_names(patients))
     causes = image_causes(cohort, seed, variant)
-    keep_one_cohort(folder, truth_table(cohort, causes))
-    write_images(folder, cohort["patient_id"], causes, n_jobs)
+    keep_one_cohort(folder, truth_table(cohort, causes, world))
+    write_images(folder, cohort["patient_id"], causes, n_jobs, world)
     manifest = manifest_table(
         folder, cohort.assign(split=draw_split(cohort["event"], seed, training_share=training_share))
     )
@@ -88,10 +94,11 @@ def patient_names(patients: int) -> list[str]:
     return [f"RPS-{i + 1:0{digits}d}" for i in range(patients)]
 
 
-def truth_table(cohort: pd.DataFrame, causes: pd.DataFrame) -> pd.DataFrame:
-    """Return what is true of each patient: log hazard, latents, and what the image was rendered from."""
+def truth_table(cohort: pd.DataFrame, causes: pd.DataFrame, world: str = DEFAULT_WORLD) -> pd.DataFrame:
+    """Return what is true of each patient: log hazard, latents, what the image was rendered from, and its world."""
     own = cohort[["patient_id", "eta", "aggressiveness", "z_rad", "z_spat", "z_int", "side"]]
-    return own.join(causes.add_prefix("image_").rename(columns={"image_image_seed": "image_seed"}))
+    table = own.join(causes.add_prefix("image_").rename(columns={"image_image_seed": "image_seed"}))
+    return table if world == DEFAULT_WORLD else table.assign(world=world)
 
 
 def keep_one_cohort(folder: Path, truth: pd.DataFrame) -> None:
@@ -99,7 +106,7 @@ def keep_one_cohort(folder: Path, truth: pd.DataFrame) -> None:
     path = folder / "truth.csv"
     text = truth.to_csv(index=False, lineterminator="\n")
     if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{folder} holds a cohort of another seed, variant or size: choose an empty folder")
+        raise ValueError(f"{folder} holds a cohort of another seed, variant, world or size: choose an empty folder")
     write_csv(truth, path)
 
 
@@ -108,12 +115,13 @@ def write_images(
     names: pd.Series,
     causes: pd.DataFrame,
     n_jobs: int,
+    world: str = DEFAULT_WORLD,
 ) -> None:
     """Render every patient of whom a file is not there yet; each file appears whole."""
     remove_partial(folder / "images")  # of a rendering that was killed
     rows = causes.to_dict("records")
     jobs = [
-        delayed(write_patient)(folder / "images", name, row)
+        delayed(write_patient)(folder / "images", name, row, world)
         for name, row in zip(names, rows, strict=True)
         if not all((folder / "images" / f"{name}_{kind}.nii.gz").is_file() for kind in IMAGE_KINDS.values())
     ]
@@ -121,9 +129,9 @@ def write_images(
         pass
 
 
-def write_patient(folder: Path, name: str, latents: Mapping) -> None:
+def write_patient(folder: Path, name: str, latents: Mapping, world: str = DEFAULT_WORLD) -> None:
     """Render one patient and write CT, mask and reference map."""
-    ct, mask, affine, reference = render_with_reference(latents, int(latents["image_seed"]))
+    ct, mask, affine, reference = render_with_reference(latents, int(latents["image_seed"]), world=world)
     for volume, kind in zip((ct, mask, reference), IMAGE_KINDS.values(), strict=True):
         write_nifti(volume, affine, folder / f"{name}_{kind}.nii.gz")
 

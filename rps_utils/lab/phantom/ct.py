@@ -9,12 +9,13 @@ z_rad
     how much of the tumour is second tissue (solid or septal in fatty tumours, necrosis in solid ones). Radiomics
     inside the mask reads it.
 z_spat
-    where the second tissue lies: toward the midline (positive) or toward the flank (negative). The construction
-    is odd under left-right reflection about the tumour, while first-order, shape and direction-averaged texture
-    features are invariant under it: features inside the mask cannot read it, by symmetry.
+    how the second tissue is arranged: where it lies, in which pattern, or how lobulated the tumour is. A world
+    (`rps_utils.lab.phantom.worlds`) says which. In the default world it lies toward the midline (positive) or the
+    flank (negative): that construction is odd under left-right reflection about the tumour, while first-order, shape
+    and direction-averaged texture features are invariant under it, so features inside the mask cannot read it.
 z_int
-    how much of the fat plane outside the mask, on its medial and posterior side, is lost to strands of soft
-    tissue. Features inside the mask cannot read it.
+    how much of the fat plane outside the mask, on one side, is lost to strands of soft tissue. Features inside the
+    mask cannot read it.
 
 The longest diameter of the tumour is ``size_cm``. The body bulges over large tumours, spine and back wall stay;
 vessels, bowel and the kidney of that side are pushed away, other organs are overwritten; the scan is lengthened
@@ -193,9 +194,7 @@ def set_scene(latents: Mapping, seed: int, spacing: tuple[float, float, float] |
     return Scene(canvas, patient, scan, noise, streams[2], streams[3])
 
 
-def paint_scene(
-    scene: Scene, latents: Mapping, world: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def paint_scene(scene: Scene, latents: Mapping, world: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Paint the tumour of a world into a copy of a scene, and scan it; see `render_with_reference`."""
     canvas = copy(scene.canvas)
     canvas.hu = scene.canvas.hu.copy()

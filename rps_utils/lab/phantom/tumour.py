@@ -7,7 +7,6 @@ the law of a right one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,7 +107,7 @@ def soft_limit(length: float, limit: float) -> float:
 
 
 def draw_shape(size_cm: float, rng: np.random.Generator, lobulation: float = 1.0) -> TumourShape:
-    """Draw a tumour at the origin whose longest diameter is `size_cm`; `lobulation` multiplies the waves of its surface.
+    """Draw a tumour at the origin whose longest diameter is `size_cm`; `lobulation` multiplies its surface's waves.
 
     Width and depth level off near 196 and 168 mm, because an abdomen has no more room: beyond about 20 cm the
     tumour grows along the body axis, which is always its longest.

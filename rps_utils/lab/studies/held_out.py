@@ -1,12 +1,13 @@
-"""The DL-score and its rivals on patients held out, over many cohorts."""
+"""The DL-score and its rivals on patients held out, over many cohorts and worlds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,45 +16,52 @@ from rps_utils.deep.folds import fit_fold_networks
 from rps_utils.deep.training import TrainingSettings
 from rps_utils.lab.phantom.patients import VARIANTS
 from rps_utils.lab.studies.pool import PATCHES, Pool
-from rps_utils.lab.studies.replicates import Replicate, StudySettings, draw_replicate, radiomic_scores
+from rps_utils.lab.studies.replicates import Replicate, StudySettings, draw_replicate
 from rps_utils.lab.studies.tables import Rows, grow_table, mean_with_interval
 from rps_utils.learning.cox import fit_cox
+from rps_utils.learning.radiomics import fit_radiomic_model
 from rps_utils.survival.concordance import harrell_c
 
 COHORT = StudySettings(reserve=271)  # 86 training patients; 29 and 271 others, 300, to be judged on
 VOLUME = "original_shape_MeshVolume"
-SCORE_COLUMNS = ["variant", "cohort", "model", "c_held_out", "c_cross_fitted", "c_apparent", "seconds"]
+SCORE_COLUMNS = ["world", "variant", "cohort", "model", "c_held_out", "c_cross_fitted", "c_apparent", "seconds"]
+NO_CONVOLUTION: dict[str, Any] = {"widths": ()}
+CHOSEN_ON = ("lateral", "height", "depth", "scale")
+REPORTED_ON = ("front", "oblique", "direction", "nodules", "outline", "far_side")
 
 
-def measure_scores(pool: Pool, variant: str, cohort: int) -> Rows:
+def measure_scores(pools: Mapping[str, Pool], world: str, variant: str, cohort: int) -> Rows:
     """Judge DL-score, Rad-score, tumour volume and the truth in the held-out patients of one cohort.
 
     Parameters
     ----------
-    pool : Pool
+    pools : mapping
+        World to its pool.
+    world : str
+        How the latents are written into the image.
     variant : str
         A name in `phantom_patients.VARIANTS`.
     cohort : int
-        Number of the cohort, from 0.
+        Number of the cohort, from 0: the same patients and outcomes in every world.
 
     Returns
     -------
     list of dict
-        One row a model with `SCORE_COLUMNS`. ``DL`` is the mean of the five fold networks; ``image latents`` is
-        the part of the true log hazard that the image shows by itself (not size and histology), ``true hazard``
-        the whole. Where these are the same for everybody, or the images are somebody else's, they have no row.
+        One row a model with `SCORE_COLUMNS`. ``DL`` is the mean of the five fold networks, ``DL without
+        convolution`` the same without its filters; ``Rad by region`` has the features of the margin and of the
+        tumour's outer thirds as well. ``image latents`` is the part of the true log hazard that the image shows by
+        itself (not size and histology), ``true hazard`` the whole. Where these are the same for everybody, or the
+        images are somebody else's, they have no row.
     """
-    draw = draw_replicate(pool, variant, cohort, COHORT)
+    draw = draw_replicate(pools[world], variant, cohort, COHORT)
+    about = {"world": world, "variant": variant, "cohort": cohort}
     rows = []
-    for model, make in {"DL": held_out_networks, "Rad": _radiomic, "volume": volume_scores}.items():
+    for model, make in MODELS.items():
         begin = time.process_time()
-        about = {"variant": variant, "cohort": cohort, "model": model}
-        rows.append({**about, **judge_held_out(draw, make(draw)), "seconds": round(time.process_time() - begin, 2)})
+        judged = judge_held_out(draw, make(draw))
+        rows.append({**about, "model": model, **judged, "seconds": round(time.process_time() - begin, 2)})
     truth = {name: risk for name, risk in true_scores(draw, variant).items() if np.ptp(risk)}
-    return rows + [
-        {"variant": variant, "cohort": cohort, "model": name, **judge_held_out(draw, {"held_out": risk})}
-        for name, risk in truth.items()
-    ]
+    return rows + [{**about, "model": name, **judge_held_out(draw, {"held_out": risk})} for name, risk in truth.items()]
 
 
 def judge_held_out(draw: Replicate, scores: dict[str, pd.Series]) -> dict[str, float]:
@@ -68,9 +76,9 @@ def judge_held_out(draw: Replicate, scores: dict[str, pd.Series]) -> dict[str, f
     return found
 
 
-def held_out_networks(draw: Replicate, settings: TrainingSettings | None = None) -> dict[str, pd.Series]:
-    """Train the five fold networks of a cohort; return their scores by kind."""
-    settings = settings or TrainingSettings(seed=draw.seed, intensity_channels=PATCHES.hu_channels())
+def held_out_networks(draw: Replicate, **options: Any) -> dict[str, pd.Series]:
+    """Train the five fold networks of a cohort, with options of the default network; return their scores by kind."""
+    settings = TrainingSettings(seed=draw.seed, intensity_channels=PATCHES.hu_channels(), network_options=dict(options))
     left_out = [(k,) for k in range(COHORT.folds)]
     with TemporaryDirectory() as folder:
         by_fold = pd.DataFrame(fit_fold_networks(draw.patches, draw.cohort, left_out, settings, folder))
@@ -83,9 +91,13 @@ def held_out_networks(draw: Replicate, settings: TrainingSettings | None = None)
     }
 
 
-def _radiomic(draw: Replicate) -> dict[str, pd.Series]:
-    scores = radiomic_scores(draw, COHORT)
-    return {"held_out": scores.validation, "cross_fitted": scores.cross_fitted, "apparent": scores.apparent}
+def radiomic_held_out(draw: Replicate, regional: bool = False) -> dict[str, pd.Series]:
+    """Fit the radiomic model of all training patients, with or without the features of the regions."""
+    features = draw.features.join(draw.regional) if regional else draw.features
+    learners = draw.training.set_index("patient_id")
+    model = fit_radiomic_model(features.loc[learners.index], learners, seed=draw.seed % 2**31)
+    risk = pd.Series(model.risk(features), features.index)
+    return {"held_out": risk, "apparent": risk}
 
 
 def volume_scores(draw: Replicate) -> dict[str, pd.Series]:
@@ -103,34 +115,54 @@ def true_scores(draw: Replicate, variant: str) -> dict[str, pd.Series]:
     return ({"image latents": latents} if effects.own_image else {}) | {"true hazard": people["eta"]}
 
 
+MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
+    "DL": held_out_networks,
+    "DL without convolution": partial(held_out_networks, **NO_CONVOLUTION),
+    "Rad": radiomic_held_out,
+    "Rad by region": partial(radiomic_held_out, regional=True),
+    "volume": volume_scores,
+}
+
+
 def run_scores(
     out: str | Path,
-    pool: Pool,
+    pools: Mapping[str, Pool],
     variants: Sequence[str],
     count: int,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant."""
-    wanted = [(variant, cohort) for cohort in range(count) for variant in variants]
+    """Bring the table of `measure_scores` up to date: cohorts 0 to `count` - 1 of each variant in each world."""
+    wanted = [(world, variant, cohort) for cohort in range(count) for world in pools for variant in variants]
     return grow_table(
         out,
         columns=SCORE_COLUMNS,
-        keys=SCORE_COLUMNS[:2],
+        keys=SCORE_COLUMNS[:3],
         wanted=wanted,
-        work=partial(measure_scores, pool),
+        work=partial(measure_scores, pools),
         n_jobs=n_jobs,
     )
 
 
 def held_out_table(table: pd.DataFrame, kind: str = "c_held_out") -> pd.DataFrame:
-    """Return for each variant and model the mean C over cohorts: ``cohorts, mean, se, low, high`` (95 %)."""
-    groups = table.dropna(subset=kind).groupby(["variant", "model"], sort=False)[kind]
-    return pd.DataFrame({name: mean_with_interval(values) for name, values in groups}).T.rename_axis(
-        ["variant", "model"]
-    )
+    """Return for each world, variant and model the mean C over cohorts: ``cohorts, mean, se, low, high`` (95 %)."""
+    keys = ["world", "variant", "model"]
+    groups = table.dropna(subset=kind).groupby(keys, sort=False)[kind]
+    return pd.DataFrame({name: mean_with_interval(values) for name, values in groups}).T.rename_axis(keys)
 
 
-def score_difference(table: pd.DataFrame, variant: str, larger: str, smaller: str) -> dict[str, float]:
+def world_means(table: pd.DataFrame, worlds: Sequence[str], variant: str = "full") -> pd.DataFrame:
+    """Return the held-out C of each cohort (rows) and model (columns), the mean over some worlds.
+
+    The cohorts of all worlds are the same patients, so it is they and not the worlds that are counted: an interval
+    over the rows speaks of other cohorts in these worlds.
+    """
+    chosen = table[table["world"].isin(worlds) & (table["variant"] == variant)]
+    return chosen.pivot_table(index="cohort", columns="model", values="c_held_out")
+
+
+def score_difference(
+    table: pd.DataFrame, worlds: Sequence[str], larger: str, smaller: str, variant: str = "full"
+) -> dict[str, float]:
     """Return how far one model's held-out C exceeds another's, paired by cohort; see `mean_with_interval`."""
-    wide = table[table["variant"] == variant].pivot_table(index="cohort", columns="model", values="c_held_out")
+    wide = world_means(table, worlds, variant)
     return mean_with_interval(wide[larger] - wide[smaller])

@@ -17,7 +17,7 @@ of the unfiltered image only, at 3 mm; networks are small ones (`QUICK_NETWORK`)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,8 +39,8 @@ from rps_utils.learning.radiomics import fit_radiomic_model
 from rps_utils.survival.concordance import harrell_c
 from rps_utils.survival.curves import logrank
 
-# Half as wide as the default network and trained more gently: many hundreds are trained here.
-QUICK_NETWORK: dict[str, Any] = {"network": "region", "network_options": {"widths": (8, 16)}, "learning_rate": 3e-3}
+# Half as many filters as the default network: many hundreds are trained here.
+QUICK_NETWORK: dict[str, Any] = {"network": "region", "network_options": {"widths": (4, 4)}}
 SCORE_KINDS = ("apparent", "cross_fitted", "validation")
 FUSED_WITH = {"DL": "DLCM", "Rad": "RSCM"}
 TRAINING_SHARE = 0.75
@@ -100,7 +100,7 @@ class Replicate:
     cohort : DataFrame
         ``patient_id, split, fold, time_months, event, eta``, clinical columns. The reserve stands in the
         validation split, so that it is scored by frozen models like any new patient; ``reserve`` marks it.
-    patches, features
+    patches, features, regional
         As in `Pool`, in the order of the cohort.
     later : list of DataFrame
         Further draws of ``time_months, event`` for the reserve.
@@ -113,6 +113,7 @@ class Replicate:
     features: pd.DataFrame
     later: list[pd.DataFrame]
     seed: int
+    regional: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def training(self) -> pd.DataFrame:
@@ -157,7 +158,9 @@ def draw_replicate(pool: Pool, variant: str, number: int, settings: StudySetting
     cohort["fold"] = draw_folds(cohort, settings.folds, int(seeds[0]))
     later = [with_outcome(people, variant, int(s))[cohort["reserve"]] for s in seeds[2:]]
     features = pool.features.iloc[images[:size]].set_index(pd.Index(cohort["patient_id"]))
-    return Replicate(cohort, pool.patches[images[:size]], features, later, int(seeds[0]))
+    own = pd.Index(cohort["patient_id"])
+    regional = pool.regional.iloc[images[:size]].set_index(own) if len(pool.regional) else pd.DataFrame(index=own)
+    return Replicate(cohort, pool.patches[images[:size]], features, later, int(seeds[0]), regional)
 
 
 def with_outcome(people: pd.DataFrame, variant: str, seed: int) -> pd.DataFrame:
