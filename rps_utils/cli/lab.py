@@ -203,3 +203,19 @@ def dl_command(
     pools = make_pools(pool, pool_patients, world, n_jobs=cores, regional=True)
     run_scores(out, pools, variant, count, cores)
     click.echo(f"synthetic cohorts: {out}")
+
+
+@study.command("sizes")
+@click.option("--world", type=LazyChoice(worlds), default="lateral", help="of the images")
+@click.option("--count", type=AT_LEAST_ONE, default=8, help="cohorts of each size")
+@pool("worlds")
+@out
+@cores
+def sizes_command(world: str, count: int, pool: Path, out: Path, cores: int) -> None:
+    """Ask how many patients the scores need."""
+    from rps_utils.lab.studies.held_out import OTHERS, TRAINING_SIZES, run_sizes
+    from rps_utils.lab.studies.pool import make_pools
+
+    people = make_pools(pool, max(TRAINING_SIZES) + OTHERS, (world,), n_jobs=cores, regional=True)[world]
+    run_sizes(out, people, count=count, n_jobs=cores)
+    click.echo(f"synthetic cohorts: {out}")

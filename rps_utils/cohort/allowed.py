@@ -104,6 +104,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "harmonise": TRUE_OR_FALSE,
     "image_types": _words("original", "log", "wavelet"),
     "landmarks": _numbers(0, math.inf),
+    "last_layer_ridge": _number(0, 1e6, above=True),
     "learning_rate": _number(0, 10, above=True),
     "log_sigma_mm": _numbers(0, 50),
     "manifest": A_WORD,

@@ -1,17 +1,16 @@
 """Augmentation of patches on the batch tensor: orientations, shifts, contrast, noise.
 
-With 86 patients a network can learn every scan by heart. Showing the same patient in every position that means
-the same thing takes that way out: in measurements at this size it is worth more than any choice of network.
+With few patients a network that reads voxels can learn every scan by heart. Showing the same patient in every position
+that means the same thing takes that way out. Which positions those are is an assumption about the disease.
 
-Which orientations mean the same thing depends on the frame of the patch. In the canonical frame of
-`rps_utils.patches` every tumour lies on the same side of the body, so that the first axis always runs from
-lateral to medial. There a left-right flip turns medial into lateral: it tells the network that the side of the
-tumour that faces the great vessels and the spine does not matter, and it can then not be learned. Left-right
-flips are legal only where the whole patient flips, tumour, context and the label of the side together; that is
-what the canonical frame does, once and for all.
+In the canonical frame of `rps_utils.patches` every tumour lies on the same side of the body, so that the first axis
+always runs from lateral to medial, the second from back to front, the third from feet to head. There a left-right
+flip turns medial into lateral: it tells the network that the side of the tumour that faces the great vessels and the
+spine does not matter, and it can then not be learned. The same holds for any other turn and what it exchanges. The
+default changes no orientation. Whole patients may be mirrored, tumour, context and the label of the side together;
+that is what the canonical frame does, once and for all.
 
-Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation and measured
-at least as well.
+Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation.
 """
 
 from __future__ import annotations

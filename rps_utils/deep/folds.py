@@ -103,7 +103,7 @@ def _new_task(
     models_dir: Path,
     preprocessing: dict[str, Any],
 ) -> FoldTask:
-    seed = int(np.random.SeedSequence([settings.seed, number, *left_out]).generate_state(1)[0])
+    seed = network_seed(settings.seed, number, left_out)
     learns = cohort["patient_id"].isin(learning_patients(cohort, left_out)).to_numpy()
     name = "_".join(["DL", "without", *map(str, left_out)] if left_out else ["DL", "all"])
     card = {
@@ -121,6 +121,11 @@ def _new_task(
     if settings.weights:
         card["weights_sha256"] = file_sha256(local_weights(settings.weights))
     return FoldTask(left_out, seed, models_dir / f"{name}_{number}.safetensors", settings, card)
+
+
+def network_seed(seed: int, number: int, left_out: LeftOut) -> int:
+    """Return the seed of a network: it differs by left-out set, and by number where there are several for one set."""
+    return int(np.random.SeedSequence([seed, number, *left_out]).generate_state(1)[0])
 
 
 def learning_data_sha256(patches: np.ndarray, cohort: pd.DataFrame, learns: np.ndarray) -> str:

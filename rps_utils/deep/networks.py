@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from rps_utils.schema import JsonRule, listed, whole
 
+SMALLEST_SD = 1e-3  # of a summary; a fifth of a HU in the usual window: what differs by less says nothing
+
 
 class RegionNetwork(nn.Module):
     """What lies in and around the tumour, where it lies, and in which pattern: one linear layer on few summaries.
@@ -36,7 +38,8 @@ class RegionNetwork(nn.Module):
     mask_channel, rim_channel : int
         Which channels hold the shares of a voxel inside the tumour and in the margin around it.
     inside_channels, margin_channels : sequence of int
-        Which channels are summed up inside the tumour, and which in the margin. They are 0 elsewhere.
+        Which channels are summed up inside the tumour (None: all others), and which in the margin. They are 0
+        elsewhere.
     filtered_channels : sequence of int
         Which channels the filters look at. They are 0 outside the tumour.
     """
@@ -47,12 +50,14 @@ class RegionNetwork(nn.Module):
         widths: Sequence[int] = (8, 8),
         mask_channel: int = 1,
         rim_channel: int = 4,
-        inside_channels: Sequence[int] = (0, 2),
+        inside_channels: Sequence[int] | None = None,
         margin_channels: Sequence[int] = (3,),
         filtered_channels: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
         self.mask_channel, self.rim_channel = mask_channel, rim_channel
+        others = [c for c in range(in_channels) if c not in (mask_channel, rim_channel, *margin_channels)]
+        inside_channels = others if inside_channels is None else inside_channels
         self.inside_channels, self.margin_channels = list(inside_channels), list(margin_channels)
         self.filtered_channels = list(filtered_channels)
         asked = [mask_channel, rim_channel, *inside_channels, *margin_channels, *filtered_channels]
@@ -142,7 +147,7 @@ class GroupRuler(nn.Module):
         """Return mean and scale of each summary over some patients."""
         variance = summaries.var(dim=0, unbiased=False)
         totals = [part.sum().expand_as(part) for part in variance.split(self.sizes)]
-        return summaries.mean(dim=0), torch.cat(totals).clamp(min=1e-10).sqrt()
+        return summaries.mean(dim=0), torch.cat(totals).clamp(min=SMALLEST_SD**2).sqrt()
 
     def fit(self, summaries: Tensor) -> None:
         """Keep mean and scale of these patients."""

@@ -258,8 +258,7 @@ class Training:
                 self.save(kept)
                 due = monotonic() + max(SAVE_EVERY_S, (monotonic() - begin) / SAVING_SHARE)
         network = self.network.cpu().eval()
-        if isinstance(network, RegionNetwork):
-            settle_head(network, self.patches, self.time, self.event, self.settings.ridge)
+        settle_head(network, self.patches, self.time, self.event, self.settings.ridge)
         return network
 
     def save(self, kept: Unfinished) -> None:
@@ -343,20 +342,22 @@ def ridge_penalty(network: nn.Module, ridge: float) -> Tensor | float:
     return ridge / 2 * network.head.weight.square().sum() if isinstance(network, RegionNetwork) else 0.0
 
 
-def settle_head(network: RegionNetwork, patches: Tensor, time: Tensor, event: Tensor, ridge: float) -> None:
+def settle_head(network: nn.Module, patches: Tensor, time: Tensor, event: Tensor, ridge: float) -> None:
     """Fit the last layer to the end: a ridge Cox model on the summaries of the patients that the network learned from.
 
     With the filters held still the problem is convex, so its solution does not depend on where training stopped.
 
     Parameters
     ----------
-    network : RegionNetwork
-        Its scale and its last layer are changed.
+    network : torch.nn.Module
+        Of a `RegionNetwork`, scale and last layer are changed; any other is left as it is.
     patches, time, event
         Of the patients learned from; see `Training`.
     ridge : float
         See `TrainingSettings`.
     """
+    if not isinstance(network, RegionNetwork):
+        return
     with torch.no_grad():
         summaries = torch.cat([network.summaries(part.float()) for part in patches.split(16)])
         network.ruler.fit(summaries)

@@ -39,7 +39,7 @@ from rps_utils.schema import PATCH, check_content
 EMPTY_HU = -1000.0
 OUTSIDE_BODY_HU = -500.0
 DEVIATION_HU = 100.0
-CHANNELS = ("tumour", "mask", "deviation", "context", "rim")
+CHANNELS = ("tumour", "mask", "deviation", "context", "rim", "uneven")
 HU_CHANNELS = ("tumour", "context", "hu")
 
 
@@ -62,7 +62,9 @@ class PatchSettings:
         ``deviation``: distance of the HU from the tumour's own median, in units of 100 HU, inside the mask:
         second tissues stand out whether they are denser (septa in fat) or less dense (necrosis).
         ``context``: windowed HU outside the mask, 0 inside. ``rim``: share of the voxel in the margin
-        around the mask. ``hu``: windowed HU everywhere.
+        around the mask. ``uneven``: SD of the HU of the eight parts of a voxel, in units of 100 HU, inside the mask:
+        a pattern too fine for the grid. Each part is a mean over many voxels of the scan, so that noise hardly enters.
+        ``hu``: windowed HU everywhere.
     rim_mm : float
         Width of that margin.
     canonical : bool
@@ -104,6 +106,8 @@ class TissueGrid:
         Mean HU of the part of a voxel inside and outside the tumour (air where there is no such part).
     coverage : ndarray
         Share of the voxel inside the tumour.
+    uneven_hu : ndarray
+        SD of the HU, clipped to the window, of the eight parts of the voxel inside the tumour.
     median_hu : float
         Median HU of the tumour, from the full grid.
     cell_mm : float
@@ -113,6 +117,7 @@ class TissueGrid:
     inside_hu: np.ndarray
     outside_hu: np.ndarray
     coverage: np.ndarray
+    uneven_hu: np.ndarray
     median_hu: float
     cell_mm: float
 
@@ -202,27 +207,49 @@ def tissue_grid(ct: np.ndarray, inside: np.ndarray, spacing: np.ndarray, setting
     """Average a scan over the voxels of its patch, tumour and surroundings apart, in the canonical frame."""
     if settings.canonical and is_right_sided(ct, inside):
         ct, inside = ct[::-1], inside[::-1]
-    cell, weights = patch_weights(inside, spacing, settings)
+    cell, weights = patch_weights(inside, spacing, settings, parts=2)
     near, weights = reached_part(weights)
     above_air, tumour = clip_hu(ct[near]), inside[near].astype(np.float32)
     above_air -= EMPTY_HU
     total, covered = average_on_grid(above_air, weights), average_on_grid(tumour, weights)
     above_air *= tumour
     within = average_on_grid(above_air, weights)
+    uneven = spread_of_parts(np.clip(EMPTY_HU + within / np.maximum(covered, 1e-3), *settings.window_hu), covered)
+    total, covered, within = (mean_of_parts(fine) for fine in (total, covered, within))
     return TissueGrid(
         inside_hu=EMPTY_HU + within / np.maximum(covered, 1e-3),
         outside_hu=EMPTY_HU + (total - within) / np.maximum(1 - covered, 1e-3),
         coverage=np.clip(covered, 0, 1),
+        uneven_hu=uneven,
         median_hu=float(np.median(ct[inside])),
         cell_mm=cell,
     )
 
 
-def patch_weights(inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings) -> tuple[float, list[np.ndarray]]:
-    """Return the edge of a patch voxel in mm, and for each axis how much of its cells the scan's voxels cover."""
+def mean_of_parts(fine: np.ndarray) -> np.ndarray:
+    """Return the mean over the eight parts of each voxel of a grid half as fine."""
+    pairs = [n for size in fine.shape for n in (size // 2, 2)]
+    return fine.reshape(pairs).mean(axis=(1, 3, 5))
+
+
+def spread_of_parts(hu: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Return the SD of HU over the eight parts of each voxel, as far as they are covered by the tumour."""
+    weight = np.maximum(mean_of_parts(covered), 1e-3)
+    mean = mean_of_parts(hu * covered) / weight
+    return np.sqrt(np.maximum(mean_of_parts(hu**2 * covered) / weight - mean**2, 0.0))
+
+
+def patch_weights(
+    inside: np.ndarray, spacing: np.ndarray, settings: PatchSettings, parts: int = 1
+) -> tuple[float, list[np.ndarray]]:
+    """Return the edge of a patch voxel in mm, and for each axis how much of its cells the scan's voxels cover.
+
+    With `parts` each edge of a patch voxel is cut into as many cells.
+    """
     cell, corner = patch_frame(inside, spacing, settings)
+    count, width = settings.size * parts, cell / parts
     axes = zip(inside.shape, spacing, corner, strict=True)
-    return cell, [overlap_weights(n, s, first, settings.size, cell).astype(np.float32) for n, s, first in axes]
+    return cell, [overlap_weights(n, s, first, count, width).astype(np.float32) for n, s, first in axes]
 
 
 def reached_part(weights: list[np.ndarray]) -> tuple[tuple[slice, ...], list[np.ndarray]]:
@@ -269,6 +296,7 @@ CHANNEL_MAKERS: dict[str, Callable[[TissueGrid, PatchSettings], np.ndarray]] = {
     "deviation": _deviation,
     "context": lambda grid, settings: _window(grid.outside_hu, settings) * (1 - grid.coverage),
     "rim": _rim,
+    "uneven": lambda grid, settings: grid.uneven_hu / DEVIATION_HU * grid.coverage,
     "hu": _everywhere,
 }
 

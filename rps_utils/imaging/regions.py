@@ -20,7 +20,7 @@ MARGIN_MM = 20.0
 REGIONS = (MARGIN, *(name for pair in THIRDS for name in pair))
 
 
-def region_masks(mask: Volume, right_sided: bool, margin_mm: float = MARGIN_MM) -> dict[str, Volume]:
+def region_masks(mask: Volume, right_sided: bool, *, margin_mm: float = MARGIN_MM) -> dict[str, Volume]:
     """Return the regions of a tumour.
 
     Parameters

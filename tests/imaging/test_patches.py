@@ -126,7 +126,7 @@ def test_cohort_is_written_whole_and_read_in_the_order_asked_for(tmp_path):
     path = make_patches(pd.DataFrame(rows), tmp_path / "run" / "patches.npz")
     patches, settings = read_patches(path, ["P1", "P0"])
     assert settings == PatchSettings()
-    assert patches.shape == (2, 5, 24, 24, 24)
+    assert patches.shape == (2, 6, 24, 24, 24)
     assert patches.dtype == np.float16
     assert np.array_equal(patches[1], make_patch(*toy_patient(medial_hu=30.0), PatchSettings()))
     with np.load(path, allow_pickle=False) as stored:

@@ -36,7 +36,6 @@ STREAMS = (
     *("margin", "rupture", "symptoms", "organs", "radiotherapy", "chemotherapy", "side", "scanner"),
     *("recurrence", "death", "accrual", "loss", "visit", "missing_margin", "missing_grade", "missing_symptoms"),
 )
-LATENTS = ("aggressiveness", "z_rad", "z_spat", "z_int")
 ENDPOINTS = ("lr", "competing", "lr_or_death")
 IMAGE_CAUSES = ("histology", "size_cm", "multifocal", "z_rad", "z_spat", "z_int", "side", "scanner", "image_seed")
 

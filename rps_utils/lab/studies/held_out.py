@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from rps_utils.cohort.splits import draw_folds
 from rps_utils.deep.folds import fit_fold_networks
-from rps_utils.deep.training import TrainingSettings
+from rps_utils.deep.training import TrainingSettings, one_thread, predict_risk, train_network
 from rps_utils.lab.phantom.patients import VARIANTS
 from rps_utils.lab.studies.pool import PATCHES, Pool
-from rps_utils.lab.studies.replicates import Replicate, StudySettings, draw_replicate
+from rps_utils.lab.studies.replicates import Replicate, StudySettings, draw_replicate, with_outcome
 from rps_utils.lab.studies.tables import Rows, grow_table, mean_with_interval
 from rps_utils.learning.cox import fit_cox
 from rps_utils.learning.radiomics import fit_radiomic_model
@@ -56,7 +58,7 @@ def measure_scores(pools: Mapping[str, Pool], world: str, variant: str, cohort: 
     draw = draw_replicate(pools[world], variant, cohort, COHORT)
     about = {"world": world, "variant": variant, "cohort": cohort}
     rows = []
-    for model, make in MODELS.items():
+    for model, make in HELD_OUT_MODELS.items():
         begin = time.process_time()
         judged = judge_held_out(draw, make(draw))
         rows.append({**about, "model": model, **judged, "seconds": round(time.process_time() - begin, 2)})
@@ -115,7 +117,7 @@ def true_scores(draw: Replicate, variant: str) -> dict[str, pd.Series]:
     return ({"image latents": latents} if effects.own_image else {}) | {"true hazard": people["eta"]}
 
 
-MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
+HELD_OUT_MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
     "DL": held_out_networks,
     "DL without convolution": partial(held_out_networks, **NO_CONVOLUTION),
     "Rad": radiomic_held_out,
@@ -166,3 +168,78 @@ def score_difference(
     """Return how far one model's held-out C exceeds another's, paired by cohort; see `mean_with_interval`."""
     wide = world_means(table, worlds, variant)
     return mean_with_interval(wide[larger] - wide[smaller])
+
+
+TRAINING_SIZES = (43, 86, 172, 344, 600)
+OTHERS = 300
+SIZE_COLUMNS = ["patients", "cohort", "model", "c_held_out"]
+SIZE_SEED = 4_100
+
+
+def draw_sized(pool: Pool, patients: int, number: int) -> Replicate:
+    """Draw training patients and `OTHERS` from a pool, with new outcomes of the variant ``full``.
+
+    The others of a cohort are the same at every size, and a smaller training set is a part of a larger one.
+    """
+    if len(pool.patients) < patients + OTHERS:
+        raise ValueError(f"a pool of {len(pool.patients)} is too small for {patients} patients and {OTHERS} others")
+    order = np.random.default_rng([SIZE_SEED, number]).permutation(len(pool.patients))
+    chosen = np.concatenate([order[OTHERS : OTHERS + patients], order[:OTHERS]])
+    everybody = with_outcome(pool.patients, "full", SIZE_SEED + number)
+    cohort = everybody.iloc[chosen].reset_index(drop=True)
+    cohort["split"] = np.where(np.arange(len(cohort)) < patients, "training", "validation")
+    cohort["fold"] = draw_folds(cohort, COHORT.folds, SIZE_SEED + number)
+    own = pd.Index(cohort["patient_id"])
+    features, regional = (table.iloc[chosen].set_index(own) for table in (pool.features, pool.regional))
+    return Replicate(cohort.assign(reserve=False), pool.patches[chosen], features, [], SIZE_SEED + number, regional)
+
+
+def one_network(draw: Replicate, **changed: Any) -> dict[str, pd.Series]:
+    """Train one network on all training patients of a draw, with some settings changed."""
+    settings = TrainingSettings(seed=draw.seed, intensity_channels=PATCHES.hu_channels(), **changed)
+    learned = torch.from_numpy((draw.cohort["split"] == "training").to_numpy())
+    time_months, event = (torch.tensor(draw.cohort[c].to_numpy(float))[learned] for c in ("time_months", "event"))
+    with one_thread():
+        patches = torch.from_numpy(draw.patches)
+        trained, _ = train_network(patches[learned], time_months, event, settings)
+        risk = predict_risk(trained, patches, settings.augmentation.orientations)
+    return {"held_out": pd.Series(risk, pd.Index(draw.cohort["patient_id"]))}
+
+
+SIZE_MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
+    "DL": one_network,
+    "plain network": partial(one_network, network="plain", learning_rate=3e-3, epochs=30),
+    "Rad": radiomic_held_out,
+    "Rad by region": partial(radiomic_held_out, regional=True),
+    "image latents": lambda draw: {"held_out": true_scores(draw, "full")["image latents"]},
+}
+
+
+def measure_sizes(pool: Pool, patients: int, cohort: int) -> Rows:
+    """Return one row a model with `SIZE_COLUMNS`; each DL-score is one network of all training patients."""
+    draw, rows = draw_sized(pool, patients, cohort), []
+    for model, make in SIZE_MODELS.items():
+        judged = judge_held_out(draw, {"held_out": make(draw)["held_out"]})
+        rows.append({"patients": patients, "cohort": cohort, "model": model, **judged})
+    return rows
+
+
+def run_sizes(
+    out: str | Path, pool: Pool, sizes: Sequence[int] = TRAINING_SIZES, *, count: int = 8, n_jobs: int = 1
+) -> pd.DataFrame:
+    """Bring the table of `measure_sizes` up to date: cohorts 0 to `count` - 1 of each size."""
+    return grow_table(
+        out,
+        columns=SIZE_COLUMNS,
+        keys=SIZE_COLUMNS[:2],
+        wanted=[(patients, cohort) for cohort in range(count) for patients in sizes],
+        work=partial(measure_sizes, pool),
+        n_jobs=n_jobs,
+    )
+
+
+def size_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean C by model and number of patients: ``model, patients, cohorts, mean, se, low, high`` (95 %)."""
+    groups = table.groupby(["model", "patients"], sort=False)["c_held_out"]
+    rows = [{"model": model, "patients": n, **mean_with_interval(values)} for (model, n), values in groups]
+    return pd.DataFrame(rows).sort_values(["model", "patients"], kind="stable", ignore_index=True)

@@ -52,7 +52,7 @@ def rows_of(table, variant, model):
 class TestPool:
     def test_it_is_rendered_once_and_then_read(self, tmp_path, monkeypatch):
         first = make_pool(tmp_path, 2, seed=9)
-        assert first.patches.shape == (2, 5, 24, 24, 24) and first.features.shape == (2, 107)
+        assert first.patches.shape == (2, 6, 24, 24, 24) and first.features.shape == (2, 107)
         assert "event" not in first.patients
         monkeypatch.setattr("rps_utils.lab.studies.pool.render_patient", None)
         again = make_pool(tmp_path, 2, seed=9)
