@@ -205,3 +205,18 @@ def test_references_are_written_for_those_who_have_one(tmp_path):
     assert read_references(make_references(images[1:], tmp_path / "none.npz")) == {}
     with pytest.raises(FileNotFoundError, match="run the notebook that writes it"):
         read_references(tmp_path / "nowhere.npz")
+
+
+def test_uneven_is_what_the_grid_is_too_coarse_for():
+    """Stripes of half a voxel: the mean of each voxel is the same, the SD of its parts is that of the stripes."""
+    settings = PatchSettings(size=16, channels=("tumour", "uneven", "mask"))
+    ct, mask = np.zeros((64, 64, 64)), np.zeros((64, 64, 64), np.uint8)
+    mask[16:48, 16:48, 16:48] = 1
+    ct[(np.arange(64) // 2) % 2 == 1] = 100.0  # 2 voxels of 3 mm are half a voxel of 12 mm
+    grid = np.diag([3.0, 3.0, 3.0, 1.0])
+    tumour, uneven, inside = make_patch(Volume(ct, grid), Volume(mask, grid), settings).astype(float)
+    core = inside > 0.99
+    assert np.ptp(tumour[core]) < 1e-2
+    assert uneven[core] == pytest.approx(0.5, abs=1e-2), "SD of 0 and 100 HU, in units of 100 HU"
+    flat = make_patch(Volume(np.full(ct.shape, 40.0), grid), Volume(mask, grid), settings)
+    assert np.abs(flat[1]).max() < 1e-2
