@@ -10,7 +10,8 @@ spine does not matter, and it can then not be learned. The same holds for any ot
 default changes no orientation. Whole patients may be mirrored, tumour, context and the label of the side together;
 that is what the canonical frame does, once and for all.
 
-Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation.
+Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation. MONAI's transforms
+change a batch as fast, but importing them takes five seconds in each process, more than training one network does.
 """
 
 from __future__ import annotations

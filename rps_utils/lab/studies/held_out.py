@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from rps_utils.cohort.splits import draw_folds
 from rps_utils.deep.folds import fit_fold_networks
+from rps_utils.deep.networks import RegionNetwork
 from rps_utils.deep.training import TrainingSettings, one_thread, predict_risk, train_network
 from rps_utils.lab.phantom.patients import VARIANTS
 from rps_utils.lab.studies.pool import PATCHES, Pool
@@ -52,8 +56,8 @@ def measure_scores(pools: Mapping[str, Pool], world: str, variant: str, cohort: 
         One row a model with `SCORE_COLUMNS`. ``DL`` is the mean of the five fold networks, ``DL without
         convolution`` the same without its filters; ``Rad by region`` has the features of the margin and of the
         tumour's outer thirds as well. ``image latents`` is the part of the true log hazard that the image shows by
-        itself (not size and histology), ``true hazard`` the whole. Where these are the same for everybody, or the
-        images are somebody else's, they have no row.
+        itself (not size and histology), ``true hazard`` the whole, ``told the hazard`` the bound of `told_hazard`.
+        Where these are the same for everybody, or the images are somebody else's, they have no row.
     """
     draw = draw_replicate(pools[world], variant, cohort, COHORT)
     about = {"world": world, "variant": variant, "cohort": cohort}
@@ -114,7 +118,24 @@ def true_scores(draw: Replicate, variant: str) -> dict[str, pd.Series]:
     """Return the true log hazard, and the part of it that the latents of the patient's own image carry."""
     people, effects = draw.cohort.set_index("patient_id"), VARIANTS[variant]
     latents = sum(getattr(effects, name) * people[name] for name in ("z_rad", "z_spat", "z_int"))
-    return ({"image latents": latents} if effects.own_image else {}) | {"true hazard": people["eta"]}
+    shown = {"image latents": latents, "told the hazard": told_hazard(draw)} if effects.own_image else {}
+    return shown | {"true hazard": people["eta"]}
+
+
+def told_hazard(draw: Replicate) -> pd.Series:
+    """Score everybody by a ridge regression of the true log hazard of the training patients on the network's summaries.
+
+    The summaries are those of the default network before it has learned anything. A censored time of recurrence tells
+    less of a hazard than the hazard itself, so this bounds what outcomes can teach the network's last layer.
+    """
+    torch.manual_seed(draw.seed % 2**31)
+    network = RegionNetwork(draw.patches.shape[1]).eval()
+    with one_thread(), torch.no_grad():
+        parts = [network.summaries(part.float()) for part in torch.from_numpy(draw.patches).split(50)]
+    seen = pd.DataFrame(torch.cat(parts).numpy(), pd.Index(draw.cohort["patient_id"]))
+    told = draw.training.set_index("patient_id")["eta"]
+    reading = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(seen.loc[told.index], told)
+    return pd.Series(reading.predict(seen), seen.index)
 
 
 HELD_OUT_MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
@@ -212,6 +233,7 @@ SIZE_MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
     "Rad": radiomic_held_out,
     "Rad by region": partial(radiomic_held_out, regional=True),
     "image latents": lambda draw: {"held_out": true_scores(draw, "full")["image latents"]},
+    "told the hazard": lambda draw: {"held_out": told_hazard(draw)},
 }
 
 

@@ -22,11 +22,12 @@ from rps_utils.lab.studies.held_out import (
     measure_sizes,
     score_difference,
     size_table,
+    told_hazard,
     world_means,
 )
 from rps_utils.lab.studies.levers import LEVER_COLUMNS, LEVERS, lever_table, measure_lever, run_levers
 from rps_utils.lab.studies.pool import Pool
-from rps_utils.lab.studies.replicates import StudySettings
+from rps_utils.lab.studies.replicates import StudySettings, draw_replicate
 from rps_utils.lab.studies.tables import grow_table
 
 HELD_OUT = "rps_utils.lab.studies.held_out"
@@ -141,7 +142,7 @@ class TestScores:
         models = {variant: [row["model"] for row in part] for variant, part in rows.items()}
         fitted = ["DL", "DL without convolution", "Rad", "Rad by region", "volume"]
         assert models == {
-            "full": [*fitted, "image latents", "true hazard"],
+            "full": [*fitted, "image latents", "told the hazard", "true hazard"],
             "null": fitted,
             "decoupled": [*fitted, "true hazard"],
         }
@@ -150,6 +151,7 @@ class TestScores:
         c = {row["model"]: row["c_held_out"] for row in rows["full"]}
         assert 0.75 < c["true hazard"] < 0.95 and 0.6 < c["image latents"] < c["true hazard"]
         assert c["DL"] > 0.6, "brightness is the hazard in this pool"
+        assert c["told the hazard"] > 0.65
         assert c["Rad by region"] > max(0.65, c["Rad"]), "only a region holds the hazard"
 
     def test_summary(self, rows):
@@ -162,6 +164,15 @@ class TestScores:
         assert gap["cohorts"] == 2 and gap["se"] == pytest.approx(0, abs=1e-12)
         own = world_means(both, ["depth", "scale"])["DL"]
         assert own[1] == pytest.approx(held_out_table(table).loc[("depth", "full", "DL"), "mean"] + 0.05)
+
+    def test_told_the_hazard_is_told_that_of_training_patients_only(self, pool):
+        draw = draw_replicate(pool, "full", 1, StudySettings(patients=54, folds=3, reserve=50))
+        before = told_hazard(draw)
+        judged = draw.cohort["split"] != "training"
+        draw.cohort.loc[judged, "eta"] += np.arange(judged.sum())
+        assert before.equals(told_hazard(draw))
+        draw.cohort.loc[~judged, "eta"] *= -1
+        assert np.corrcoef(before[judged.to_numpy()], told_hazard(draw)[judged.to_numpy()])[0, 1] < -0.9
 
 
 class TestSizes:
@@ -179,6 +190,6 @@ class TestSizes:
         truth = lambda draw: {"held_out": draw.cohort.set_index("patient_id")["eta"]}  # noqa: E731
         monkeypatch.setitem(SIZE_MODELS, "plain network", truth)
         table = pd.DataFrame(measure_sizes(pool, 40, 0))
-        assert list(table) == SIZE_COLUMNS and len(table) == 5
+        assert list(table) == SIZE_COLUMNS and len(table) == 6
         found = size_table(pd.concat([table, table.assign(cohort=1)])).set_index("model")
         assert found.loc["DL", "mean"] > 0.55 and found.loc["plain network", "mean"] > 0.7
