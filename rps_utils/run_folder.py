@@ -41,7 +41,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table1": ("",),
     "follow_up": ("",),
     "augmentation": ("",),
-    "dl": ("layers", "c_index", "held_out"),
+    "dl": ("layers", "c_index", "held_out", "sizes"),
     "radiomics": ("coefficients", "stability"),
     "clinical": ("univariable", "multivariable", "firth", "proportional_hazards"),
     "fusion": ("hazard_ratios", "added_value", "direction", "nomogram"),

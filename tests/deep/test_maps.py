@@ -39,7 +39,8 @@ def toy_patches(n=6, seed=0):
     distance = np.sqrt(((np.indices((SIZE,) * 3) - 7.5) ** 2).sum(axis=0))
     mask, rim = (distance < 5).astype(float), ((distance >= 5) & (distance < 7)).astype(float)
     hu = rng.uniform(-1, 1, (n, SIZE, SIZE, SIZE))
-    stack = [hu * mask, mask + 0 * hu, np.abs(hu) * mask, hu * (1 - mask), rim + 0 * hu]
+    uneven = rng.uniform(0, 1, hu.shape) * mask
+    stack = [hu * mask, mask + 0 * hu, np.abs(hu) * mask, hu * (1 - mask), rim + 0 * hu, uneven]
     return np.stack(stack, axis=1).astype(np.float16)
 
 
@@ -101,8 +102,9 @@ class TestFlatBaseline:
     def test_outline_and_mean_stay_and_nothing_deviates(self):
         patches = toy_patches()
         flat = maps.flat_baseline(patches, SETTINGS)
-        tumour, mask, deviation, context, rim = (flat[:, i] for i in range(5))
-        assert np.array_equal(mask, patches[:, 1]) and np.array_equal(rim, patches[:, 4]) and not deviation.any()
+        tumour, mask, deviation, context, rim, uneven = (flat[:, i] for i in range(6))
+        assert np.array_equal(mask, patches[:, 1]) and np.array_equal(rim, patches[:, 4])
+        assert not deviation.any() and not uneven.any()
         assert tumour[0][mask[0] == 1].std() < 1e-6 and context[0][mask[0] == 0].std() < 1e-6
         assert np.allclose(tumour.sum(axis=(1, 2, 3)), patches[:, 0].sum(axis=(1, 2, 3), dtype=float), atol=0.05)
 
