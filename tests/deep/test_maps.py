@@ -130,7 +130,7 @@ class TestIntegratedGradients:
             nn.init.normal_(network.head.weight)
         patches, score = toy_patches(2), maps.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
         flat = maps.flat_baseline(patches, SETTINGS)
-        gap = maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=16))
+        gap = maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=64))
         difference = maps.score_patches(score, patches) - maps.score_patches(score, flat)
         assert np.abs(difference).max() > 1e-3
         assert np.abs(gap).max() < 0.03 * np.abs(difference).max()

@@ -130,8 +130,8 @@ def test_placement_is_odd_under_reflection():
     rng = np.random.default_rng(0)
     inside, field = rng.random((9, 8, 7)) < 0.6, rng.standard_normal((9, 8, 7))
     lateral = np.linspace(-1, 1, 9)[:, None, None]
-    toward = pt.second_tissue(inside, lateral, field, {"z_rad": 0.3, "z_spat": 1.2}, septal=False)
-    away = pt.second_tissue(inside[::-1], lateral, field[::-1], {"z_rad": 0.3, "z_spat": -1.2}, septal=False)
+    toward = pt.second_tissue(inside, 1.2 * lateral, field, 0.3, septal=False)
+    away = pt.second_tissue(inside[::-1], -1.2 * lateral, field[::-1], 0.3, septal=False)
     assert np.allclose(toward, away[::-1], atol=1e-12)
     assert (toward > 0.5).sum() == pytest.approx((0.08 + 0.42 * special.ndtr(0.3)) * inside.sum(), abs=1)
 

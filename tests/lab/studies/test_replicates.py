@@ -54,17 +54,16 @@ class TestPool:
         first = make_pool(tmp_path, 2, seed=9)
         assert first.patches.shape == (2, 6, 24, 24, 24) and first.features.shape == (2, 107)
         assert "event" not in first.patients
-        monkeypatch.setattr("rps_utils.lab.studies.pool.render_patient", None)
+        monkeypatch.setattr("rps_utils.lab.studies.pool.read_image", None)
         again = make_pool(tmp_path, 2, seed=9)
         assert np.array_equal(first.patches, again.patches)
         pd.testing.assert_frame_equal(first.features, again.features)
 
     def test_a_file_of_another_seed_is_not_taken(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
-            "rps_utils.lab.studies.pool.read_image",
-            lambda causes, _: (np.zeros(1), {"seed": float(causes["image_seed"])}),
+            "rps_utils.lab.studies.pool.read_image", lambda ct, *_: (np.zeros(1), {"hu": float(ct.values.sum())})
         )
-        first, second = (make_pool(tmp_path, 1, seed=s).features["seed"].item() for s in (1, 2))
+        first, second = (make_pool(tmp_path, 1, seed=s).features["hu"].item() for s in (1, 2))
         assert first != second
 
 
