@@ -59,7 +59,9 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(cohort):
 
 
 def test_a_folder_holds_one_cohort(cohort):
-    with pytest.raises(ValueError, match="holds a cohort of another seed, variant, world or size: choose an empty folder"):
+    with pytest.raises(
+        ValueError, match="holds a cohort of another seed, variant, world or size: choose an empty folder"
+    ):
         write_cohort(cohort.parent, patients=3, seed=5)
     with pytest.raises(ValueError, match=r"training_share is 1\.5: it must lie between 0 and 1"):
         write_cohort(cohort.parent, patients=3, seed=4, training_share=1.5)
