@@ -170,7 +170,7 @@ def other_metric_parts(run: Path, metrics: pd.DataFrame) -> Iterator[str]:
 
 def other_c_indices(metrics: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
     """Yield the C-indices of ``metrics.csv`` that the scores do not give, and those that it lacks."""
-    named = metrics.set_index(["model", "kind", "metric"])
+    named = metrics.set_index(["model", "kind", "metric"]).sort_index(kind="stable")
     due = c_indices(scores, _tau(metrics))
     for (model, kind, metric), value in due.items():
         if (model, kind, metric) not in named.index:

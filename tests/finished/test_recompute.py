@@ -16,7 +16,9 @@ from rps_utils.finished import recompute
 from rps_utils.finished.audit import audit
 from rps_utils.finished.image_models import other_trainings
 from rps_utils.imaging.patches import read_patches, write_patches
+from rps_utils.intervals.conformal import calibrate
 from rps_utils.learning import crossfit, ledger
+from rps_utils.run_folder import RunFolder
 from tests.finished.conftest import evaluate, merge, seal, write_cox
 
 
@@ -294,6 +296,19 @@ def test_each_planted_leak_is_caught_though_the_hashes_fit(altered, plant, check
     findings = pd.Series([*audit(altered), *(line for check in checks for line in check(data))])
     for message in messages:
         assert findings.str.contains(message).any(), "\n".join(findings)
+
+
+def test_a_bound_is_learned_from_the_folds_that_predict_lrfs(altered):
+    run, data = RunFolder(altered), recompute.RunData(altered)
+    data.scores.loc[(data.scores["model"] == "DLCM") & data.scores["patient_id"].str.endswith("1"), "lrfs_own"] = np.nan
+    assert any("the bound of DLCM is" in line for line in recompute.other_bounds(data))
+    left = data.scores[(data.scores["model"] == "DLCM") & (data.scores["kind"] == "cross_fitted")].dropna(
+        subset="lrfs_own"
+    )
+    content = read_json(run.model("bounds"))
+    content["residual"]["DLCM"] = calibrate(left["time_months"], left["event"], left["lrfs_own"], level=0.9)
+    write_json(content, run.model("bounds"))
+    assert list(recompute.other_bounds(data)) == []
 
 
 def test_what_was_altered_afterwards_is_found_by_its_hash(altered):
