@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from rps_utils.figures.still.picture import png
+from rps_utils.figures.still.words import describe
 from rps_utils.files import write_csv, write_text
 from rps_utils.pages import render_page
 from rps_utils.run_folder import RunFolder
@@ -64,6 +68,17 @@ DARK_COLOURS = {
     "#8C6D31": "#C9A45C",
     "#525F7F": "#9AA8CC",
 }
+# What a notebook draws, whose screen is not known: no ground of its own, colours that stand out on white and on black.
+EITHER_COLOURS = {
+    PAPER: "rgba(0,0,0,0)",
+    VEIL: "rgba(0,0,0,0)",
+    INK: "#767676",
+    GRID: "rgba(127,127,127,0.25)",
+    "#000000": "#767676",
+    "#7B3294": "#9e5db5",
+    "#525F7F": "#6b7aa0",
+}
+PLOTLY = "application/vnd.plotly.v1+json"
 GREY_VALUES = ("heatmap", "image", "surface", "volume", "isosurface")  # traces that may hold a patient's voxels
 
 
@@ -123,9 +138,30 @@ def translucent(colour: str, opacity: float = 0.15) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
+class Shown(go.Figure):
+    """A figure as notebooks show it: interactive where scripts run, and beside that as a picture and in words."""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        words = describe(self)
+        data, about = {PLOTLY: on_any_screen(self), "text/plain": words}, {}
+        with suppress(ValueError):  # a trace of a reader's own for which there is no picture
+            data["image/png"] = base64.b64encode(png(self)).decode()
+            about = {"image/png": {"alt": words}}
+        display(data, metadata=about, raw=True)
+
+
+def on_any_screen(figure: go.Figure) -> dict[str, Any]:
+    """Return plotly's JSON of a figure in colours that are seen on a light and on a dark page."""
+    either = {before.lower(): after for before, after in EITHER_COLOURS.items()}
+    colour = re.compile(r"#[0-9a-f]{6}\b|rgba\([^)]*\)", re.IGNORECASE)
+    return json.loads(colour.sub(lambda found: either.get(found[0].lower(), found[0]), figure.to_json()))
+
+
 def save_figure(
     figure: go.Figure, data: pd.DataFrame, run: str | Path, name: str, caption: str = "", withheld: str | None = None
-) -> go.Figure:
+) -> Shown:
     """Keep a figure and its numbers in ``RUN/figures`` and return it for display.
 
     Parameters
@@ -146,9 +182,9 @@ def save_figure(
 
     Returns
     -------
-    plotly.graph_objects.Figure
-        The same figure. Written are ``name.html`` (works offline beside the shared ``plotly.min.js``),
-        ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an older one of that
+    Shown
+        The same figure, ready for a notebook. Written are ``name.html`` (works offline beside the shared
+        ``plotly.min.js``), ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an older one of that
         name is taken away.
 
     Raises
@@ -167,7 +203,7 @@ def save_figure(
     if data.empty or not figure.data:
         for suffix in (".html", ".json", ".csv"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
-        return figure
+        return Shown(figure)
     library = folder / "plotly.min.js"
     if not library.is_file():
         write_text(get_plotlyjs(), library)
@@ -176,7 +212,7 @@ def save_figure(
     write_text(page, folder / f"{name}.html")
     write_text(text, folder / f"{name}.json")
     write_csv(data, folder / f"{name}.csv")
-    return figure
+    return Shown(figure)
 
 
 PAGE_COLOURS = {"dark_colours": DARK_COLOURS, "title_height": TITLE_HEIGHT}  # for every page that shows figures

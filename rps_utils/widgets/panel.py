@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,11 +10,11 @@ from typing import Any, NamedTuple
 import ipywidgets
 import plotly.graph_objects as go
 
-from rps_utils.figures.style import nothing_to_show
+from rps_utils.figures.still.words import describe
+from rps_utils.figures.style import PLOTLY, Shown, nothing_to_show, on_any_screen
 
 _WIDE = {"width": "min(560px, 100%)"}
 _WORDS = {"description_width": "200px"}
-_PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class View(NamedTuple):
@@ -114,11 +113,11 @@ def panel(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) ->
     return Panel([*movers.values(), sentence, picture])
 
 
-def at_start(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) -> go.Figure:
+def at_start(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) -> Shown:
     """Print the sentence of the starting state and return its figure: for readers without a kernel."""
     view = answer(show, {name: control.start for name, control in controls.items()})
     print(view.sentence)
-    return view.figure
+    return Shown(view.figure)
 
 
 def answer(show: Callable[..., View], state: Mapping[str, Any]) -> View:
@@ -130,4 +129,4 @@ def answer(show: Callable[..., View], state: Mapping[str, Any]) -> View:
 
 
 def _bundle(figure: go.Figure) -> dict[str, Any]:
-    return {_PLOTLY: json.loads(figure.to_json()), "text/plain": "figure"}
+    return {PLOTLY: on_any_screen(figure), "text/plain": describe(figure)}

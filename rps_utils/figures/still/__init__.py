@@ -1,0 +1,1 @@
+"""Figures for readers without scripts: a picture, and its description in words."""
