@@ -138,7 +138,7 @@ def translucent(colour: str, opacity: float = 0.15) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-class Shown(go.Figure):
+class NotebookFigure(go.Figure):
     """A figure as notebooks show it: interactive where scripts run, and beside that as a picture and in words."""
 
     def _ipython_display_(self) -> None:
@@ -161,7 +161,7 @@ def on_any_screen(figure: go.Figure) -> dict[str, Any]:
 
 def save_figure(
     figure: go.Figure, data: pd.DataFrame, run: str | Path, name: str, caption: str = "", withheld: str | None = None
-) -> Shown:
+) -> NotebookFigure:
     """Keep a figure and its numbers in ``RUN/figures`` and return it for display.
 
     Parameters
@@ -182,10 +182,10 @@ def save_figure(
 
     Returns
     -------
-    Shown
+    NotebookFigure
         The same figure, ready for a notebook. Written are ``name.html`` (works offline beside the shared
-        ``plotly.min.js``), ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an older one of that
-        name is taken away.
+        ``plotly.min.js``), ``name.json`` and ``name.csv``. A figure without traces or numbers is not kept, and an
+        older one of that name is taken away.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def save_figure(
     if data.empty or not figure.data:
         for suffix in (".html", ".json", ".csv"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
-        return Shown(figure)
+        return NotebookFigure(figure)
     library = folder / "plotly.min.js"
     if not library.is_file():
         write_text(get_plotlyjs(), library)
@@ -212,7 +212,7 @@ def save_figure(
     write_text(page, folder / f"{name}.html")
     write_text(text, folder / f"{name}.json")
     write_csv(data, folder / f"{name}.csv")
-    return Shown(figure)
+    return NotebookFigure(figure)
 
 
 PAGE_COLOURS = {"dark_colours": DARK_COLOURS, "title_height": TITLE_HEIGHT}  # for every page that shows figures

@@ -11,7 +11,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from rps_utils.figures.still.words import describe
-from rps_utils.figures.style import PLOTLY, Shown, nothing_to_show, on_any_screen
+from rps_utils.figures.style import PLOTLY, NotebookFigure, nothing_to_show, on_any_screen
 
 _WIDE = {"width": "min(560px, 100%)"}
 _WORDS = {"description_width": "200px"}
@@ -113,11 +113,11 @@ def panel(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) ->
     return Panel([*movers.values(), sentence, picture])
 
 
-def at_start(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) -> Shown:
+def at_start(show: Callable[..., View], controls: Mapping[str, Slider | Choice]) -> NotebookFigure:
     """Print the sentence of the starting state and return its figure: for readers without a kernel."""
     view = answer(show, {name: control.start for name, control in controls.items()})
     print(view.sentence)
-    return Shown(view.figure)
+    return NotebookFigure(view.figure)
 
 
 def answer(show: Callable[..., View], state: Mapping[str, Any]) -> View:

@@ -49,7 +49,7 @@ def simple():
 
 def test_a_figure_is_kept_as_page_json_and_numbers(tmp_path):
     figure = simple()
-    assert save_figure(figure, DATA, tmp_path, "07_test", "What is seen.").to_json() == figure.to_json()
+    assert save_figure(figure, DATA, tmp_path, "07_test", "What is seen.").to_plotly_json() == figure.to_plotly_json()
     folder = tmp_path / "figures"
     assert {p.name for p in folder.iterdir()} == {"07_test.html", "07_test.json", "07_test.csv", "plotly.min.js"}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "07_test.csv"), DATA, check_exact=True)

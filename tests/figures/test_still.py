@@ -17,7 +17,7 @@ from rps_utils.figures.style import (
     INK,
     PLOTLY,
     SPARE_COLOURS,
-    Shown,
+    NotebookFigure,
     new_figure,
     nothing_to_show,
     on_any_screen,
@@ -96,7 +96,7 @@ def test_a_notebook_gets_plotly_a_picture_and_words(tmp_path, monkeypatch):
     kept, shown = save_figure(line(), pd.DataFrame({"a": [1]}), tmp_path, "07_x", "Why."), []
     monkeypatch.setattr("IPython.display.display", lambda data, **given: shown.append((data, given["metadata"])))
     kept._ipython_display_()
-    Shown(go.Figure(go.Pie(values=[1, 2])))._ipython_display_()
+    NotebookFigure(go.Figure(go.Pie(values=[1, 2])))._ipython_display_()
     (data, about), (pie, nothing) = shown
     assert set(data) == {PLOTLY, "image/png", "text/plain"} and "plotly.min.js" not in str(data)
     assert about["image/png"]["alt"] == data["text/plain"] == describe(kept)

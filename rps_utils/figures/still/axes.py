@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-from rps_utils.figures.still.text import plain_text
+from rps_utils.figures.still.text import written_lines
 
 
 @dataclass(frozen=True)
-class Pair:
+class AxisPair:
     """An x axis and a y axis that belong together, by their names in the figure (``x2``, ``y2``)."""
 
     x: str
@@ -27,7 +27,7 @@ class Pair:
 
     def holds(self, trace: Any) -> bool:
         """Say whether a trace is drawn on these axes."""
-        return (part_of(trace, "xaxis") or "x", part_of(trace, "yaxis") or "y") == (self.x, self.y)
+        return (own_part(trace, "xaxis") or "x", own_part(trace, "yaxis") or "y") == (self.x, self.y)
 
     def position(self, side: str, value: Any) -> Any:
         """Return where a value lies along ``x`` or ``y``: a category at its place in the list."""
@@ -43,7 +43,7 @@ def values_of(given: Any) -> np.ndarray:
     return np.asarray(given, dtype=object)
 
 
-def part_of(trace: Any, name: str) -> Any:
+def own_part(trace: Any, name: str) -> Any:
     """Return a part of a trace, or None where its kind has no such part."""
     return trace[name] if name in trace else None  # noqa: SIM401
 
@@ -53,16 +53,16 @@ def axis_of(figure: go.Figure, name: str) -> Any:
     return figure.layout[f"{name[0]}axis{name[1:]}"]
 
 
-def pairs_of(figure: go.Figure) -> list[Pair]:
+def pairs_of(figure: go.Figure) -> list[AxisPair]:
     """Return the pairs of axes that traces are drawn on, in the order of mention."""
-    names = list(dict.fromkeys((part_of(t, "xaxis") or "x", part_of(t, "yaxis") or "y") for t in figure.data)) or [
+    names = list(dict.fromkeys((own_part(t, "xaxis") or "x", own_part(t, "yaxis") or "y") for t in figure.data)) or [
         ("x", "y")
     ]
     found = []
     for x, y in names:
-        domains = [tuple(axis_of(figure, name).domain or (0, 1)) for name in (x, y)]
+        across, up = (tuple(axis_of(figure, name).domain or (0, 1)) for name in (x, y))
         lists = {side: _categories(figure, name, side) for side, name in (("x", x), ("y", y))}
-        found.append(Pair(x, y, *domains, lists))
+        found.append(AxisPair(x, y, across, up, lists))
     return found
 
 
@@ -71,7 +71,7 @@ def _categories(figure: go.Figure, name: str, side: str) -> tuple[str, ...]:
     side_of = {"x": "xaxis", "y": "yaxis"}[side]
     values: list[Any] = []
     for trace in figure.data:
-        if (part_of(trace, side_of) or side) == name:
+        if (own_part(trace, side_of) or side) == name:
             values += _along(trace, side)
     told = axis_of(figure, name).type == "category"
     if told or any(isinstance(value, str) for value in values):
@@ -81,13 +81,13 @@ def _categories(figure: go.Figure, name: str, side: str) -> tuple[str, ...]:
 
 def _along(trace: Any, side: str) -> list[Any]:
     """Return what a trace says along one side; a box without positions stands at its name."""
-    values = part_of(trace, side)
+    values = own_part(trace, side)
     if values is None and trace.type == "box":
         return [trace.name]
     return [] if values is None else list(values_of(values))
 
 
-def set_axes(place: Axes, pair: Pair, figure: go.Figure) -> None:
+def set_axes(place: Axes, pair: AxisPair, figure: go.Figure) -> None:
     """Give matplotlib's axes the look, scale, range and ticks of the figure's."""
     for side, name in (("x", pair.x), ("y", pair.y)):
         _set_axis(place, side, axis_of(figure, name), pair, figure)
@@ -97,7 +97,7 @@ def set_axes(place: Axes, pair: Pair, figure: go.Figure) -> None:
         place.set_aspect("equal", adjustable="box")
 
 
-def _set_axis(place: Axes, side: str, axis: Any, pair: Pair, figure: go.Figure) -> None:
+def _set_axis(place: Axes, side: str, axis: Any, pair: AxisPair, figure: go.Figure) -> None:
     look = figure.layout.template.layout[f"{side}axis"]
     ours = place.xaxis if side == "x" else place.yaxis
     shown = axis.visible is not False
@@ -105,7 +105,7 @@ def _set_axis(place: Axes, side: str, axis: Any, pair: Pair, figure: go.Figure) 
     spine.set(color=look.linecolor, visible=shown and axis.showline is not False)
     if shown and axis.showgrid is not False and not pair.categories[side]:
         ours.grid(True, color=look.gridcolor, linewidth=0.75)
-    words = "\n".join(plain_text(axis.title.text)) if shown else ""
+    words = "\n".join(written_lines(axis.title.text)) if shown else ""
     ours.set_label_text(words, fontsize=9.4, color=figure.layout.template.layout.font.color)
     if axis.type == "log":
         place.set(**{f"{side}scale": "log"})
@@ -142,9 +142,9 @@ def _writer(axis: Any, categories: Sequence[str]) -> Callable[[float, int], str]
         named = (
             {(categories.index(k) if k in categories else k): v for k, v in written.items()} if categories else written
         )
-        return lambda value, _: "\n".join(plain_text(str(named.get(_key(value, named), ""))))
+        return lambda value, _: "\n".join(written_lines(str(named.get(_key(value, named), ""))))
     if categories:
-        lines = ["\n".join(plain_text(name)) for name in categories]
+        lines = ["\n".join(written_lines(name)) for name in categories]
         return lambda value, _: lines[round(value)] if 0 <= round(value) < len(lines) else ""
     if axis.tickformat:
         return lambda value, _: format(value, axis.tickformat.replace("~", ""))
@@ -155,7 +155,7 @@ def _key(value: float, named: dict) -> Any:
     return min((k for k in named if not isinstance(k, str)), key=lambda k: abs(k - value), default=None)
 
 
-def set_ranges(place: Axes, pair: Pair, figure: go.Figure) -> None:
+def set_ranges(place: Axes, pair: AxisPair, figure: go.Figure) -> None:
     """Set what the axes show, once the traces are drawn."""
     for side, name in (("x", pair.x), ("y", pair.y)):
         axis = axis_of(figure, name)

@@ -12,11 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, BboxTransformTo, Transform
 
-from rps_utils.figures.still.axes import Pair, axis_of, pairs_of, set_axes, set_ranges
-from rps_utils.figures.still.text import place_words, plain_text
-from rps_utils.figures.still.traces import DASHES, Place, colour_of, draw_trace, series_colours
+from rps_utils.figures.still.axes import AxisPair, axis_of, pairs_of, set_axes, set_ranges
+from rps_utils.figures.still.text import place_words, written_lines
+from rps_utils.figures.still.traces import DASHES, Place, check_kinds, colour_of, draw_trace, series_colours
 
 WIDTH, HEIGHT, SHARPNESS = 800, 450, 1.5  # pixels of a page, and of the picture for one of them
+MARGINS = (80, 80, 100, 80)  # left, right, top, bottom, where neither figure nor template names one
 COLOURS = 96  # of the palette: CT slices still look smooth, and the file is a third
 
 
@@ -31,6 +32,7 @@ def png(figure: go.Figure) -> bytes:
     ValueError
         The figure holds a kind of trace that has no picture.
     """
+    check_kinds(figure)
     canvas = _draw(figure)
     raw = io.BytesIO()
     canvas.savefig(raw, format="png", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"compress_level": 0})
@@ -65,7 +67,7 @@ def _draw(figure: go.Figure) -> Figure:
         _annotate(canvas, figure, note, axes, paper)
     _legend(canvas, figure, handles, paper, width)
     left, top = paper.transform((0, 1))[0] / canvas.bbox.width, 1 - 12 / height
-    title = "\n".join(plain_text(layout.title.text))
+    title = "\n".join(written_lines(layout.title.text))
     canvas.text(left, top, title, fontsize=11, va="top", color=layout.template.layout.font.color)
     return canvas
 
@@ -74,22 +76,23 @@ def _paper(canvas: Figure, layout: go.Layout, width: int, height: int) -> Transf
     """Return the way from the unit square of the plot area to the canvas."""
     own, usual = layout.margin, layout.template.layout.margin
     left, right, top, bottom = (
-        a if a is not None else b
-        for a, b in zip((own.l, own.r, own.t, own.b), (usual.l, usual.r, usual.t, usual.b), strict=True)
+        next(value for value in values if value is not None)
+        for values in zip((own.l, own.r, own.t, own.b), (usual.l, usual.r, usual.t, usual.b), MARGINS, strict=True)
     )
     inner = Bbox([[left / width, bottom / height], [1 - right / width, 1 - top / height]])
     return BboxTransformTo(inner) + canvas.transFigure
 
 
-def _new_axes(canvas: Figure, paper: Transform, pair: Pair) -> Axes:
+def _new_axes(canvas: Figure, paper: Transform, pair: AxisPair) -> Axes:
     box = Bbox([[pair.x_domain[0], pair.y_domain[0]], [pair.x_domain[1], pair.y_domain[1]]])
     place = box.transformed(paper).transformed(canvas.transFigure.inverted())
     return canvas.add_axes(place.bounds)
 
 
-def _draw_traces(figure: go.Figure, axes: dict[Pair, Axes]) -> list[tuple[Any, str]]:
+def _draw_traces(figure: go.Figure, axes: dict[AxisPair, Axes]) -> list[tuple[Any, str]]:
     """Draw all visible traces; return what the legend is to show."""
-    handles, colours, before = [], series_colours(figure), {}
+    handles, colours = [], series_colours(figure)
+    before: dict[AxisPair, Any] = {}
     shown = [trace for trace in figure.data if trace.visible in (None, True)]
     for number, trace in enumerate(figure.data):
         if trace.visible not in (None, True):
@@ -99,7 +102,7 @@ def _draw_traces(figure: go.Figure, axes: dict[Pair, Axes]) -> list[tuple[Any, s
         handle = draw_trace(trace, place)
         before[pair] = trace
         if trace.showlegend is not False and trace.name and handle is not None:
-            handles.append((handle, " ".join(plain_text(trace.name))))
+            handles.append((handle, " ".join(written_lines(trace.name))))
     several = figure.layout.showlegend or (len(shown) > 1 and figure.layout.showlegend is None)
     return handles if several or any(t.showlegend for t in shown) else []
 
@@ -121,7 +124,7 @@ def _legend(canvas: Figure, figure: go.Figure, handles: list, paper: Transform, 
     )
 
 
-def _pixel(value: Any, ref: str | None, side: str, axes: dict[Pair, Axes], paper: Transform) -> float:
+def _pixel(value: Any, ref: str | None, side: str, axes: dict[AxisPair, Axes], paper: Transform) -> float:
     """Return where a value along one side ("x" or "y") lies on the canvas; `ref` says what it counts."""
     name, _, domain = (ref or side).partition(" ")
     if name == "paper":
@@ -136,7 +139,7 @@ def _pixel(value: Any, ref: str | None, side: str, axes: dict[Pair, Axes], paper
     return float(place.get_yaxis_transform().transform((0, position))[1])
 
 
-def _draw_line(canvas: Figure, shape: Any, axes: dict[Pair, Axes], paper: Transform) -> None:
+def _draw_line(canvas: Figure, shape: Any, axes: dict[AxisPair, Axes], paper: Transform) -> None:
     """Draw a shape: a line, or the rectangle between two points."""
     (x0, y0), (x1, y1) = (
         canvas.transFigure.inverted().transform(
@@ -157,7 +160,7 @@ def _logarithmic(figure: go.Figure, ref: str) -> bool:
     return ref != "paper" and " " not in ref and axis_of(figure, ref).type == "log"
 
 
-def _annotate(canvas: Figure, figure: go.Figure, note: Any, axes: dict[Pair, Axes], paper: Transform) -> None:
+def _annotate(canvas: Figure, figure: go.Figure, note: Any, axes: dict[AxisPair, Axes], paper: Transform) -> None:
     if not note.text or note.visible is False:
         return
     # A place on a logarithmic axis is given by its logarithm.

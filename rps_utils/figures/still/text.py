@@ -12,7 +12,7 @@ _SPAN = re.compile(r'<span style="color:\s*(#[0-9a-fA-F]{6})">(.*?)</span>')
 _TAG = re.compile(r"<[^>]*>")
 
 
-def plain_text(text: str | None) -> list[str]:
+def written_lines(text: str | None) -> list[str]:
     """Return the lines of a text, without tags."""
     return [html.unescape(_TAG.sub("", line)) for line in re.split(r"<br\s*/?>", text or "")]
 
@@ -37,7 +37,7 @@ def place_words(
     colour: str | None,
     veil: bool = False,
 ) -> None:
-    """Write a text at a place, in parts of the canvas; `align`: which part of its box lies there, 0 is left or bottom."""
+    """Write a text at a place, in parts of the canvas; `align`: which part of its box lies there, 0 left or bottom."""
     font = {"fontsize": 0.72 * size}
     lines = []
     for line in re.split(r"<br\s*/?>", text):

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.patches import Patch
 
-from rps_utils.figures.still.axes import Pair, values_of
-from rps_utils.figures.still.text import plain_text
+from rps_utils.figures.still.axes import AxisPair, values_of
+from rps_utils.figures.still.text import written_lines
 
 DASHES = {"solid": "-", "dot": ":", "dash": "--", "dashdot": "-."}
 SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "cross": "P", "x": "X", "line-ns": "|", "line-ew": "_"}
@@ -28,7 +28,7 @@ class Place:
 
     figure: go.Figure
     axes: Axes
-    pair: Pair
+    pair: AxisPair
     colour: str
     before: Any
 
@@ -37,7 +37,7 @@ class Place:
         return np.array([self.pair.position(side, value) for value in values_of(values)], float)
 
 
-def colour_of(colour: Any, otherwise: str) -> Any:
+def colour_of(colour: Any, otherwise: Any) -> Any:
     """Return plotly's colour as matplotlib takes it."""
     if colour is None:
         return otherwise
@@ -54,16 +54,16 @@ def series_colours(figure: go.Figure) -> list[str]:
     return [wheel[number % len(wheel)] for number in range(len(figure.data))]
 
 
-def draw_trace(trace: Any, place: Place) -> Any:
-    """Draw a trace; return what stands for it in a legend, or None.
+def check_kinds(figure: go.Figure) -> None:
+    """Refuse a figure with a trace of which there is no picture, by ValueError."""
+    for trace in figure.data:
+        if trace.type not in _DRAW:
+            known = ", ".join(_DRAW)
+            raise ValueError(f"a trace of type {trace.type!r} has no still picture; there is one of: {known}")
 
-    Raises
-    ------
-    ValueError
-        There is no picture of such a trace.
-    """
-    if trace.type not in _DRAW:
-        raise ValueError(f"a trace of type {trace.type!r} has no still picture; there is one of: {', '.join(_DRAW)}")
+
+def draw_trace(trace: Any, place: Place) -> Any:
+    """Draw a trace; return what stands for it in a legend, or None."""
     return _DRAW[trace.type](trace, place)
 
 
@@ -103,8 +103,8 @@ def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _fill(trace: Any, place: Place, x: np.ndarray, y: np.ndarray) -> Any:
     if trace.fill == "tonexty" and place.before is not None:
-        bottom = [place.along(side, place.before[side]) for side in "xy"]
-        bottom = _steps(*bottom) if place.before.line.shape == "hv" else bottom
+        left, low = (place.along(side, place.before[side]) for side in "xy")
+        bottom = _steps(left, low) if place.before.line.shape == "hv" else (left, low)
         x, y = (np.concatenate([up, low[::-1]]) for up, low in zip((x, y), bottom, strict=True))
     elif trace.fill == "tozeroy":
         x, y = np.concatenate([x, x[::-1]]), np.concatenate([y, np.zeros(len(y))])
@@ -162,7 +162,7 @@ def _texts(trace: Any, place: Place, x: np.ndarray, y: np.ndarray) -> None:
     texts = list(_each(trace.text, "", len(x)))
     for at, text, colour in zip(zip(x, y, strict=True), texts, _each(trace.textfont.color, None, len(x)), strict=True):
         look = {"fontsize": size, "color": colour_of(colour, "#1f2933"), "annotation_clip": False}
-        words = "\n".join(plain_text(str(text)))
+        words = "\n".join(written_lines(str(text)))
         place.axes.annotate(words, at, xytext=shift[::-1], textcoords="offset points", **align, **look)
 
 
@@ -275,7 +275,7 @@ def _heatmap(trace: Any, place: Place) -> None:
     if trace.showscale is not False:
         bar = place.axes.inset_axes((1.03, 0.2, 0.02, 0.6))
         place.axes.figure.colorbar(image, cax=bar)
-        bar.set_title("\n".join(plain_text(trace.colorbar.title.text)), fontsize=9, loc="left")
+        bar.set_title("\n".join(written_lines(trace.colorbar.title.text)), fontsize=9, loc="left")
         bar.tick_params(labelsize=8.5)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from rps_utils.figures.still.axes import axis_of, part_of, values_of
-from rps_utils.figures.still.text import plain_text
+from rps_utils.figures.still.axes import axis_of, own_part, values_of
+from rps_utils.figures.still.text import written_lines
 
-SERIES = 12  # more of them are counted, not described
+DESCRIBED = 12  # more of them are counted, not described
 
 
 def describe(figure: go.Figure) -> str:
@@ -22,21 +22,21 @@ def describe(figure: go.Figure) -> str:
     shown = [trace for trace in figure.data if trace.visible in (None, True)]
     said = [_of(trace) for trace in shown if trace.name or trace.type == "heatmap"]
     kinds = list(dict.fromkeys(text for text in said if text))
-    rest = [f"and {len(kinds) - SERIES} more"] if len(kinds) > SERIES else []
+    rest = [f"and {len(kinds) - DESCRIBED} more"] if len(kinds) > DESCRIBED else []
     parts = [_line(figure.layout.title.text), (figure.layout.meta or {}).get("caption", ""), *_axes(figure, shown)]
-    parts += ["; ".join([*kinds[:SERIES], *rest])] if kinds else list(_only_words(figure, shown))
+    parts += ["; ".join([*kinds[:DESCRIBED], *rest])] if kinds else list(_only_words(figure, shown))
     return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part)
 
 
 def _line(text: str | None) -> str:
-    return " ".join(" ".join(plain_text(text)).split())
+    return " ".join(" ".join(written_lines(text)).split())
 
 
 def _axes(figure: go.Figure, shown: list[Any]) -> list[str]:
     """Return what is counted across and up, each title once."""
     said = []
     for side, word in (("x", "Across"), ("y", "Up")):
-        names = dict.fromkeys(part_of(trace, f"{side}axis") or side for trace in shown)
+        names = dict.fromkeys(own_part(trace, f"{side}axis") or side for trace in shown)
         titles = dict.fromkeys(_line(axis_of(figure, name).title.text) for name in names)
         said += [f"{word}: {', '.join(title for title in titles if title)}"] if any(titles) else []
     return said
@@ -48,9 +48,9 @@ def _of(trace: Any) -> str:
     if trace.type == "heatmap":
         grid = values_of(trace.z).astype(float)
         return f"a grid of {grid.shape[1]} by {grid.shape[0]} values, {_range(grid)}"
-    flat = part_of(trace, "orientation") == "h" or trace.type == "histogram" or part_of(trace, "y") is None
+    flat = own_part(trace, "orientation") == "h" or trace.type == "histogram" or own_part(trace, "y") is None
     along = "x" if flat else "y"
-    if part_of(trace, along) is None or not (values := list(_numbers(trace[along]))):
+    if own_part(trace, along) is None or not (values := list(_numbers(trace[along]))):
         return name
     if trace.type == "scatter" and "markers" not in (trace.mode or "lines"):
         return f"{name}: a line from {values[0]:.3g} to {values[-1]:.3g}"
