@@ -118,9 +118,9 @@ def let_out(run):
     texts = {p.name: p.read_text() for p in [*run.glob("figures/*.html"), *run.glob("figures/*.json")]}
     for path in run.glob("notebooks/*.ipynb"):
         outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", [])]
-        for data in (o["data"] for o in outputs if "data" in o):
-            if "image/png" in data and PLOTLY in data and not GREY.search(json.dumps(data[PLOTLY])):
-                del data["image/png"]  # the still picture of a figure that holds no grey values
+        for output in (o for o in outputs if PLOTLY in o.get("data", {})):
+            if "image/png" in output["data"] and not GREY.search(json.dumps(output["data"][PLOTLY])):
+                del output["data"]["image/png"], output["metadata"]["image/png"]  # of a figure without grey values
         texts[path.name] = json.dumps(outputs)
     page = (run / "report.html").read_text()
     return texts | {"report.html": re.sub(r"data:text/javascript;base64,[A-Za-z0-9+/=]*", "", page)}
