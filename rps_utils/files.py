@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from rps_utils.machine.engines import WRITTEN
 from rps_utils.texts.cells import NUMBER, safe_cell
 
 # How a cell of a table is read. Tables are read as text, and typed by the name of the column; nothing is guessed.
@@ -47,7 +48,6 @@ MAY_BE_INFINITE = frozenset({"value", "ci_low", "ci_high", "threshold", "hazard_
 LARGEST_JSON = 64 * 2**20  # bytes
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 PARTIAL = ".partial-"
-WRITTEN = "RPS_WRITTEN"  # environment variable: a text file that lists what `whole_file` finished
 
 
 @contextmanager

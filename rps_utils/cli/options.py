@@ -128,5 +128,24 @@ POSITIVE = PositiveNumber()
 RUN = click.Path(path_type=Path)  # the commands say themselves what a folder lacks to be a run
 AT_LEAST_ONE = click.IntRange(min=1)
 
+
+def where(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say on which machines it works."""
+    folder = click.Path(path_type=Path, exists=True, file_okay=False)
+    given = [
+        click.option(
+            "--executor", type=click.Choice(["local", "slurm"]), default="local", help="who runs the notebooks"
+        ),
+        click.option("--jobs", type=AT_LEAST_ONE, default=8, help="with slurm: jobs in the queue at once"),
+        click.option(
+            "--engine-profile", type=folder, metavar="DIR", help="profile of Snakemake: partition, memory, time"
+        ),
+        click.option("--dask", metavar="ADDRESS", help="scheduler whose workers take patients and folds"),
+    ]
+    for option in reversed(given):
+        command = option(command)
+    return command
+
+
 cores = click.option("--cores", type=AT_LEAST_ONE, default=CORES, help="processes that work side by side")
 asked = click.option("-p", "asked", multiple=True, metavar="NAME=VALUE", help="notebook parameter")

@@ -19,10 +19,12 @@ from rps_utils.cli.options import (
     asked,
     cores,
     profiles,
+    where,
 )
 from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, RUN_FOLDER, InputFile
 
 if TYPE_CHECKING:
+    from rps_utils.machine.engines import Engine
     from rps_utils.runs.freshness import Decision
 
 
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 @click.option("--profile", type=LazyChoice(profiles), default="paper", help="quick: seconds; its numbers mean nothing")
 @asked
 @cores
-def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int) -> int:
+@where
+def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], cores: int, **elsewhere: Any) -> int:
     """Run the notebooks on a cohort."""
     from rps_utils.runs.chain import plan_chain
     from rps_utils.steps import read_steps
 
+    engine = _engine(cores, **elsewhere)
     steps, manifest = read_steps(), manifest.resolve()
     if manifest == DEFAULT_MANIFEST:
         manifest = make_default_cohort(cores)
@@ -44,7 +48,7 @@ def run_command(manifest: Path, out: Path, profile: str, asked: Sequence[str], c
     plan = plan_chain(out.resolve(), steps, parameters)
     if any(decision.state != "reused" for decision in plan) and not _is_sound(manifest, parameters, plan, cores):
         return 1
-    return _bring_up_to_date(out, steps, parameters, cores)
+    return _bring_up_to_date(out, steps, parameters, engine)
 
 
 def _is_sound(manifest: Path, parameters: Mapping[str, Any], plan: Sequence[Decision], cores: int) -> bool:
@@ -79,6 +83,7 @@ def evaluate_command(
 ) -> int:
     """Evaluate any table of risk scores."""
     from rps_utils.files import write_csv
+    from rps_utils.machine.engines import Engine
     from rps_utils.machine.locks import own_folder
     from rps_utils.run_folder import RunFolder
     from rps_utils.scores import odd_scores, read_scores
@@ -94,7 +99,7 @@ def evaluate_command(
     with own_folder(out):
         if not kept.is_file() or not table.equals(read_scores(kept)):
             write_csv(table, kept)
-        return _bring_up_to_date(out, steps, parameters, cores)
+        return _bring_up_to_date(out, steps, parameters, Engine(cores))
 
 
 @click.command("predict", cls=Command)
@@ -147,13 +152,26 @@ def _choose(steps: Sequence[Any], profile: str, asked: Sequence[str], fixed: Map
     return choose_parameters(steps, profile, {**wanted, **fixed})
 
 
-def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], cores: int) -> int:
+def _engine(cores: int, executor: str, jobs: int, engine_profile: Path | None, dask: str | None) -> Engine:
+    """Say where the work is done, or refuse what is not installed."""
+    from importlib.util import find_spec
+
+    from rps_utils.machine.engines import Engine
+
+    needed = {"snakemake_executor_plugin_slurm": executor == "slurm", "distributed": bool(dask)}
+    for package, wanted in needed.items():
+        if wanted and find_spec(package) is None:
+            raise click.UsageError(f"{package} is not installed: pip install -e '.[cluster]'")
+    return Engine(cores, executor, jobs, engine_profile, dask)
+
+
+def _bring_up_to_date(out: Path, steps: Sequence[Any], parameters: Mapping[str, Any], engine: Engine) -> int:
     from rps_utils.report.paper import c_index_table
     from rps_utils.run_folder import RunFolder
     from rps_utils.runs.chain import run_chain
 
     run = out.resolve()
-    if not run_chain(run, steps, parameters, cores):
+    if not run_chain(run, steps, parameters, engine):
         click.echo(f"nothing to do: {out} is up to date")
     click.echo(f"\n{c_index_table(run)}\n\nreport: {RunFolder(run).report}")
     return 0

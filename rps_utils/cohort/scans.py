@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from rps_utils.cohort.contract import (
     AFFINE_TOLERANCE,
@@ -34,6 +34,7 @@ from rps_utils.files import MISSING, file_sha256
 from rps_utils.imaging.formats.bounds import MOST_VOXELS, Unfit
 from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image, split_segment
 from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
+from rps_utils.machine.engines import work_on
 from rps_utils.texts.causes import cause_of
 from rps_utils.texts.persons import unless_personal
 
@@ -438,7 +439,7 @@ def _check_voxels(cells: pd.DataFrame, sound: dict[int, dict[str, Path]], n_jobs
     for column, file in HASHES.items():
         for line, text in cells[column].items() if column in cells else ():
             hashes[line] |= {file: text} if text else {}
-    checks = Parallel(n_jobs=n_jobs)(delayed(voxel_check)(own, hashes[line]) for line, own in sound.items())
+    checks = work_on((delayed(voxel_check)(own, hashes[line]) for line, own in sound.items()), n_jobs)
     return dict(zip(sound, checks, strict=True))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor, nn
 
 from rps_utils.deep.augmentation import legal_orientations, orient
@@ -16,6 +16,7 @@ from rps_utils.deep.checkpoints import read_card, read_network
 from rps_utils.deep.folds import read_fold_ensembles
 from rps_utils.deep.training import one_thread
 from rps_utils.imaging.patches import HU_CHANNELS, PatchSettings
+from rps_utils.machine.engines import work_on
 
 STRUCTURE = ("mask", "rim")  # channels that hold the outline and no grey value
 
@@ -177,7 +178,7 @@ def member_gradients(
     Their sum over the networks is the attribution of the score itself. `n_jobs` processes work side by side.
     """
     jobs = (delayed(_in_one_thread)(member, patches, baseline, steps) for member in score.members())
-    return np.stack(Parallel(n_jobs=n_jobs)(jobs))
+    return np.stack(work_on(jobs, n_jobs))
 
 
 def _in_one_thread(member: DeepScore, patches: np.ndarray, baseline: np.ndarray, steps: int) -> np.ndarray:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from rps_utils.files import whole_file
 from rps_utils.imaging.formats.bounds import MOST_BYTES, check_archive
 from rps_utils.imaging.patches import PatchSettings, average_on_grid, is_right_sided, patch_weights
 from rps_utils.imaging.volumes import Volume, load_pair, load_volume
+from rps_utils.machine.engines import work_on
 
 
 def make_reference(
@@ -61,10 +62,10 @@ def make_references(
     """
     settings = settings or PatchSettings()
     mapped = images.dropna(subset="reference_map")
-    read = Parallel(n_jobs=n_jobs)(delayed(labels_of)(place) for place in mapped["reference_map"])
+    read = work_on((delayed(labels_of)(place) for place in mapped["reference_map"]), n_jobs)
     labels = sorted(set().union(*read))
     jobs = (delayed(_read_reference)(r.image, r.mask, r.reference_map, labels, settings) for r in mapped.itertuples())
-    shares = Parallel(n_jobs=n_jobs)(jobs)
+    shares = work_on(jobs, n_jobs)
     empty = np.zeros((0, len(labels), *[settings.size] * 3), np.float16)
     with whole_file(path) as partial:
         np.savez_compressed(

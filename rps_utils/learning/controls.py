@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy import stats
 
 from rps_utils.imaging.crops import crop_paths, load_crop
 from rps_utils.imaging.patches import PatchSettings
 from rps_utils.imaging.volumes import Volume, write_volume
+from rps_utils.machine.engines import work_on
 from rps_utils.survival.concordance import harrell_c
 from rps_utils.survival.follow_up import Estimate
 
@@ -54,7 +55,7 @@ def shuffle_crops(
     n_jobs : int
         Processes.
     """
-    Parallel(n_jobs=n_jobs)(delayed(_shuffle_crop)(crops, patient, folder, seed) for patient in patient_ids)
+    work_on((delayed(_shuffle_crop)(crops, patient, folder, seed) for patient in patient_ids), n_jobs)
     return Path(folder)
 
 
@@ -158,7 +159,7 @@ def scan_facts(images: pd.DataFrame, crops: str | Path, n_jobs: int = 1) -> pd.D
     DataFrame
         ``spacing_in_plane_mm, slice_spacing_mm, noise_hu``.
     """
-    noise = Parallel(n_jobs=n_jobs)(delayed(_noise_of)(crops, patient) for patient in images["patient_id"])
+    noise = work_on((delayed(_noise_of)(crops, patient) for patient in images["patient_id"]), n_jobs)
     known = images.set_index("patient_id")[["spacing_in_plane_mm", "slice_spacing_mm"]]
     return known.assign(noise_hu=noise)
 

@@ -30,9 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
+
+from rps_utils.machine.engines import work_on
 
 LeftOut = tuple[int, ...]
 UNNAMED = "an unnamed model"  # of scores without provenance; no ledger knows it, so the audit objects
@@ -228,7 +230,7 @@ def score_left_out(
         Left-out set to Series of standardised risk (higher = earlier recurrence).
     """
     learning = [learning_patients(cohort, left_out) for left_out in left_out_sets]
-    raw = Parallel(n_jobs=n_jobs)(delayed(fit_and_score)(ids) for ids in learning)
+    raw = work_on((delayed(fit_and_score)(ids) for ids in learning), n_jobs)
     return {left_out: standardise(r, ids) for left_out, ids, r in zip(left_out_sets, learning, raw, strict=True)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy.stats import norm
 
 from rps_utils.intervals.permutation import (
@@ -46,6 +46,7 @@ from rps_utils.learning.crossfit import (
     predictor_p,
 )
 from rps_utils.learning.ledger import Learned, score_makers
+from rps_utils.machine.engines import work_on
 from rps_utils.scores import MADE_BY, NO_LRFS, OWN_TIME, lrfs_columns, score_rows
 
 IMAGE_RIDGE = 0.01  # of the Cox model that turns an image score alone into LRFS
@@ -368,7 +369,7 @@ def _dealt_z(
     dealt = deal_outcomes(rows["time_months"], rows["event"], hazard, count=deals, seed=seed)
     plan = [np.arange(len(rows)), *dealt]
     worlds = [_with_outcomes(learners, order, folds_stay) for order in plan]
-    scores = [score, *Parallel(n_jobs=n_jobs)(delayed(refit)(world) for world in worlds[1:])]
+    scores = [score, *work_on((delayed(refit)(world) for world in worlds[1:]), n_jobs)]
     ordered = [_in_order(world) for world in worlds]
     placed = np.array([held.loc[each.index].to_numpy(float) for each in ordered])
     ranked = np.array([s[each.index].to_numpy(float) for s, each in zip(scores, ordered, strict=True)])

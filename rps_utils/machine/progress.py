@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from joblib import Parallel
 from tqdm.auto import tqdm
+
+from rps_utils.machine.engines import work_on
 
 DELAY_S = 2.0  # quicker work says nothing
 
@@ -41,7 +42,7 @@ def in_parallel(
         What a job returned.
     """
     jobs = list(jobs)
-    results = Parallel(n_jobs=n_jobs, return_as="generator" if ordered else "generator_unordered")(jobs)
+    results = work_on(jobs, n_jobs, return_as="generator" if ordered else "generator_unordered")
     if not jobs or os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         yield from results
     elif _in_a_notebook() or sys.stderr.isatty():

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.files import remove_partial, write_json
+from rps_utils.machine.engines import Engine
 from rps_utils.machine.locks import end_processes, own_folder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
@@ -63,7 +65,7 @@ def plan_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mappin
     return plan
 
 
-def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], cores: int) -> bool:
+def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], engine: Engine) -> bool:
     """Bring a run folder up to date.
 
     Parameters
@@ -74,8 +76,8 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
         Notebooks to run; files that none of them writes must be there.
     parameters : mapping
         Step to parameters, from `choose_parameters`.
-    cores : int
-        Processor cores to use.
+    engine : Engine
+        Where the work is done.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
         print(plan_text(plan), flush=True)
         todo = [decision for decision in plan if decision.state != "reused"]
         if todo:
-            _run_engine(run, todo, parameters, cores, owner.token)
+            _run_engine(run, todo, parameters, engine, owner.token)
     return bool(todo)
 
 
@@ -142,7 +144,7 @@ def _check_given_files(run: Path, steps: Sequence[Step]) -> None:
 # ---------------------------------------------------------------- the workflow engine
 
 
-def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], cores: int, token: str) -> None:
+def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, Any], where: Engine, token: str) -> None:
     place = run / WORKSHOP / "engine"
     shutil.rmtree(place, ignore_errors=True)
     steps = [decision.step for decision in todo]
@@ -150,12 +152,15 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
         "steps": [{**asdict(s), "notebook": str(s.notebook) if s.notebook else None} for s in steps],
         "after": {step.name: writers(step, steps) for step in steps},
         "parameters": parameters,
+        "threads": {step.name: where.threads(step.heavy) for step in steps},
+        "remote": where.is_remote,
     }
     write_json(plan, place / "plan.json")
+    (place / "said").mkdir()
     with _writable_home() as home, (place / "output.log").open("w", encoding="utf-8") as log:
         engine = subprocess.Popen(
-            _snakemake_command(place, cores),
-            env={**_quiet_environment(), **home},
+            _snakemake_command(place, where),
+            env={**_quiet_environment(), **home, **where.environment()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -164,7 +169,8 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
         )
         said = engine.stdout or io.StringIO()
         try:
-            failed = Progress(todo).follow(said, log)
+            lines = with_words_of_jobs(said, place / "said") if where.is_remote else said
+            failed = Progress(todo).follow(lines, log)
             engine.wait()
         finally:
             said.close()
@@ -176,9 +182,21 @@ def _run_engine(run: Path, todo: Sequence[Decision], parameters: Mapping[str, An
         raise RuntimeError(_what_failed(run, steps, failed, place / "output.log"))
 
 
-def _snakemake_command(place: Path, cores: int) -> list[str]:
-    options = f"--cores {cores} --nolock --keep-going --nocolor --rerun-triggers mtime".split()
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *options]
+def with_words_of_jobs(lines: Iterable[str], folder: Path) -> Iterator[str]:
+    """Yield the lines of the engine and, as they are found, those that jobs elsewhere left in the folder."""
+    heard: dict[Path, int] = {}
+    for line in chain(lines, [""]):
+        yield line
+        for path in sorted(folder.glob("*.txt")):
+            words = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            whole = [word for word in words if word.endswith("\n")]
+            yield from whole[heard.get(path, 0) :]
+            heard[path] = len(whole)
+
+
+def _snakemake_command(place: Path, where: Engine) -> list[str]:
+    options = "--nolock --keep-going --nocolor --rerun-triggers mtime".split()
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *where.options(), *options]
 
 
 def _quiet_environment() -> dict[str, str]:
@@ -240,7 +258,7 @@ class Progress:
 
     def follow(self, lines: Iterable[str], log: TextIO) -> dict[str, str]:
         """Show the events among the lines of the engine, write all lines to a log, and return those of failures."""
-        failed = {}
+        failed: dict[str, str] = {}
         with tqdm(total=sum(self._seconds.values()), bar_format=BAR, disable=None) as bar, self._ticking(bar):
             for line in lines:
                 log.write(line)
@@ -251,6 +269,7 @@ class Progress:
                     bar.write(f"[{len(self._ended):2d}/{len(self._seconds)}] {line.strip()}")
                     sys.stdout.flush()  # a log is read while the run goes on
                     self._show(bar)
+                    failed.pop(event["step"], None)  # the engine tried again
                     if event["said"] == "failed":
                         failed[event["step"]] = line.strip()
         return failed

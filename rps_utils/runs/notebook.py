@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.run_folder import RunFolder
-from rps_utils.files import WRITTEN, file_sha256, read_json, whole_file, write_json, write_text
+from rps_utils.files import file_sha256, read_json, whole_file, write_json, write_text
+from rps_utils.machine.engines import WRITTEN
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
 from rps_utils.steps import Step
@@ -80,7 +81,7 @@ def _forget_work_of_other_code(written: Path, code: str) -> None:
     """
     first = written.read_text(encoding="utf-8").partition("\n")[0] if written.is_file() else code
     if first != code:
-        for path in _listed_files(written):
+        for path in (*_listed_files(written), *_lists(written)[1:]):
             path.unlink()
     if first != code or not written.is_file():
         write_text(f"{code}\n", written)
@@ -89,8 +90,14 @@ def _forget_work_of_other_code(written: Path, code: str) -> None:
 def _listed_files(written: Path) -> list[Path]:
     """Return the files of the run folder in a list that are there."""
     run = written.parents[2].resolve()
-    paths = {(written.parent / name).resolve() for name in written.read_text(encoding="utf-8").splitlines()[1:]}
+    names = [name for kept in _lists(written) for name in kept.read_text(encoding="utf-8").splitlines()]
+    paths = {(written.parent / name).resolve() for name in names}
     return sorted(path for path in paths if path.is_relative_to(run) and path.is_file())
+
+
+def _lists(written: Path) -> list[Path]:
+    """Return the list of a step, and those that workers elsewhere keep beside it."""
+    return [written, *sorted(written.parent.glob(f"{written.stem}@*{written.suffix}"))]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from rps_utils.machine.engines import Engine
 from rps_utils.runs import chain
 from rps_utils.runs.parameters import UsageError, choose_parameters
 from rps_utils.steps import read_steps
@@ -23,12 +24,13 @@ write_text("1", Path(run_dir) / "{name}.txt")
 RUN = """
 import sys
 from pathlib import Path
+from rps_utils.machine.engines import Engine
 from rps_utils.runs import chain
 from rps_utils.runs.parameters import choose_parameters
 from rps_utils.steps import read_steps
 chain.closing_steps = lambda steps: []
 steps = read_steps(sys.argv[1])
-chain.run_chain(Path(sys.argv[2]), steps, choose_parameters(steps, "paper", {}), 2)
+chain.run_chain(Path(sys.argv[2]), steps, choose_parameters(steps, "paper", {}), Engine(2))
 """
 
 
@@ -45,7 +47,7 @@ def notebooks(tmp_path, monkeypatch):
 
 def run_notebooks(notebooks, run, **asked):
     steps = read_steps(notebooks)
-    return chain.run_chain(run, steps, choose_parameters(steps, "paper", asked), 2)
+    return chain.run_chain(run, steps, choose_parameters(steps, "paper", asked), Engine(2))
 
 
 def test_hostile_files_in_the_working_folder_and_no_home(notebooks, tmp_path, monkeypatch, capfd):
@@ -84,7 +86,7 @@ def test_an_engine_that_cannot_start_says_its_own_cause(notebooks, tmp_path, mon
 def test_a_file_that_nobody_writes_or_brings_is_named(notebooks, tmp_path):
     (second,) = [step for step in read_steps(notebooks) if step.name == "02_second"]
     with pytest.raises(UsageError, match=r"02_second reads .*01_first\.txt, which is not there"):
-        chain.run_chain(tmp_path / "run", [second], {}, 1)
+        chain.run_chain(tmp_path / "run", [second], {}, Engine(1))
 
 
 def test_a_run_whose_reader_went_away_leaves_nothing_and_says_its_own_error(notebooks, tmp_path, monkeypatch):
