@@ -17,7 +17,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser fuzz docs lab exercises labs course
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster fuzz docs lab exercises labs course
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,14 +67,17 @@ lint: install ## style, format and spelling; notebooks without outputs
 types: install ## mypy on the package
 	$(BIN)/mypy
 
-unit: install ## the tests without the chain and the browser
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not chain and not browser'
+unit: install ## the tests without the chain, the browser and the cluster
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not chain and not browser and not cluster'
 
 chain: install ## the chain of notebooks on a small synthetic cohort, through papermill
 	$(BIN)/pytest -n 2 --dist loadfile -m chain
 
 browser: install ## move every panel by keys and clicks in JupyterLab; needs chromium and chromedriver
 	$(BIN)/pytest -m browser -rs tests/widgets
+
+cluster: install ## a Slurm of one node and a dask scheduler, a worker of each killed midway; about three minutes
+	$(BIN)/pytest -m cluster -rs
 
 fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks one
 	$(BIN)/python -m tests.fuzz $(MINUTES)
