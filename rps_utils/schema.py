@@ -38,7 +38,8 @@ def number(low: float, high: float, *, above: float | None = None) -> JsonRule:
 
     def check(value: Any, where: str) -> None:
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain or not math.isfinite(value) or not low <= value <= high or (above is not None and value <= above):
+        # The range first: a whole number of hundreds of digits is too large for isfinite.
+        if not plain or not low <= value <= high or not math.isfinite(value) or (above is not None and value <= above):
             refuse_value(value, where, f"a finite number, {bounds}")
 
     return check

@@ -346,6 +346,7 @@ def settle_head(network: nn.Module, patches: Tensor, time: Tensor, event: Tensor
     """Fit the last layer to the end: a ridge Cox model on the summaries of the patients that the network learned from.
 
     With the filters held still the problem is convex, so its solution does not depend on where training stopped.
+    scikit-survival solves it in double precision, with Efron's ties as in `cox_loss`.
 
     Parameters
     ----------
@@ -358,30 +359,22 @@ def settle_head(network: nn.Module, patches: Tensor, time: Tensor, event: Tensor
     """
     if not isinstance(network, RegionNetwork):
         return
+    from sksurv.linear_model import CoxPHSurvivalAnalysis  # two seconds, so only where a network is trained
+    from sksurv.util import Surv
+
     with torch.no_grad():
         summaries = torch.cat([network.summaries(part.float()) for part in patches.split(16)])
         network.ruler.fit(summaries)
-        terms = network.ruler(summaries).double()
-    weights = torch.zeros(terms.shape[1], dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS(
-        [weights], max_iter=500, tolerance_grad=1e-8, tolerance_change=0.0, line_search_fn="strong_wolfe"
-    )
-
-    def objective() -> Tensor:
-        solver.zero_grad()
-        loss = cox_loss(terms @ weights, time, event, reduction="sum") + ridge / 2 * weights.square().sum()
-        loss.backward()
-        return loss
-
-    solver.step(objective)
-    with torch.no_grad():
-        network.head.weight.copy_(weights[None].float())
+        terms = network.ruler(summaries).double().cpu().numpy()
+        outcome = Surv.from_arrays(event.cpu().numpy() == 1, time.cpu().numpy())
+        cox = CoxPHSurvivalAnalysis(alpha=ridge, ties="efron", n_iter=500).fit(terms, outcome)
+        network.head.weight.copy_(torch.from_numpy(cox.coef_)[None])
 
 
-def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor, reduction: str = "mean") -> Tensor:
-    """Return Cox's negative partial log-likelihood (torchsurv, Efron's ties).
+def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
+    """Return Cox's negative partial log-likelihood (torchsurv, Efron's ties), in single precision.
 
-    In float32, or in float64 where the log hazard is.
+    The mean over the times at which something recurred; tied recurrences share one.
 
     Parameters
     ----------
@@ -391,8 +384,6 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor, reduction: str = "
         Months.
     event : Tensor, (n,)
         1 = recurrence.
-    reduction : {"mean", "sum"}
-        Over the times at which something recurred; tied recurrences share one.
     """
     with warnings.catch_warnings():
         # It says at each batch that visits make tied times, which Efron's method is there for; and its import,
@@ -401,8 +392,7 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor, reduction: str = "
         warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
         from torchsurv.loss.cox import neg_partial_log_likelihood
 
-        exact = log_hazard if log_hazard.dtype == torch.float64 else log_hazard.float()
-        return neg_partial_log_likelihood(exact, event.bool(), time.to(exact.dtype), reduction=reduction)
+        return neg_partial_log_likelihood(log_hazard.float(), event.bool(), time.float())
 
 
 def predict_risk(network: nn.Module, patches: Tensor, orientations: str = "none", batch_size: int = 16) -> np.ndarray:

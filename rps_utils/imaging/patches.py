@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from rps_utils.files import parse_json, reading, whole_file
 from rps_utils.imaging.crops import CROP_PARTS, made_from
-from rps_utils.imaging.formats.bounds import check_archive
+from rps_utils.imaging.formats.bounds import open_archive
 from rps_utils.imaging.volumes import Volume, apply_window, clip_hu, load_pair
 from rps_utils.machine.progress import in_parallel
 from rps_utils.schema import PATCH, check_content
@@ -364,8 +364,7 @@ def write_patches(patient_ids: Sequence[str], patches: np.ndarray, settings: Pat
 
 def open_stored(path: str | Path) -> Any:
     """Open an archive of arrays that was written without compression, so that none is larger than its file."""
-    check_archive(path, 2 * Path(path).stat().st_size)
-    return np.load(path, allow_pickle=False)
+    return open_archive(path, 2 * Path(path).stat().st_size)
 
 
 def read_patches(path: str | Path, patient_ids: Sequence[str]) -> tuple[np.ndarray, PatchSettings]:

@@ -10,7 +10,7 @@ import pandas as pd
 from joblib import delayed
 
 from rps_utils.files import whole_file
-from rps_utils.imaging.formats.bounds import MOST_BYTES, check_archive
+from rps_utils.imaging.formats.bounds import MOST_BYTES, open_archive
 from rps_utils.imaging.patches import PatchSettings, average_on_grid, is_right_sided, patch_weights
 from rps_utils.imaging.volumes import Volume, load_pair, load_volume
 from rps_utils.machine.engines import work_on
@@ -98,8 +98,7 @@ def read_references(path: str | Path) -> dict[int, dict[str, np.ndarray]]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: run the notebook that writes it first")
-    check_archive(path, MOST_BYTES)
-    with np.load(path, allow_pickle=False) as stored:
+    with open_archive(path, MOST_BYTES) as stored:
         ids, shares = stored["patient_id"].tolist(), stored["shares"].astype(np.float32)
         return {
             int(label): dict(zip(ids, shares[:, place], strict=True)) for place, label in enumerate(stored["labels"])

@@ -122,15 +122,17 @@ class TestIntegratedGradients:
         found[(slice(None), 2, *PLACE)] = 0
         assert not found.any()
 
-    @pytest.mark.parametrize("name", ["region", "plain"])
-    def test_attributions_add_up_to_the_difference_of_the_scores(self, name):
+    @pytest.mark.parametrize(
+        ("name", "orientations", "steps"), [("region", "lateral_axis_kept", 16), ("plain", "none", 64)]
+    )
+    def test_attributions_add_up_to_the_difference_of_the_scores(self, name, orientations, steps):
         torch.manual_seed(0)
         network = build_network(name, len(CHANNELS), SIZE)
         if name == "region":  # its last layer begins at zero
             nn.init.normal_(network.head.weight)
-        patches, score = toy_patches(2), maps.DeepScore([network], [1.0], 0.3, "lateral_axis_kept")
+        patches, score = toy_patches(2), maps.DeepScore([network], [1.0], 0.3, orientations)
         flat = maps.flat_baseline(patches, SETTINGS)
-        gap = maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=64))
+        gap = maps.completeness_gap(score, patches, flat, maps.integrated_gradients(score, patches, flat, steps=steps))
         difference = maps.score_patches(score, patches) - maps.score_patches(score, flat)
         assert np.abs(difference).max() > 1e-3
         assert np.abs(gap).max() < 0.03 * np.abs(difference).max()

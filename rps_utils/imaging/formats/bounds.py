@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
 MOST_VOXELS = 300_000_000  # 512 x 512 x 1,144
 MOST_BYTES = 1_300_000_000  # of voxels as they are stored: 512 x 512 x 600 of the widest kind
 MOST_CROP_VOXELS = 64_000_000  # 400 mm cubed at 1 mm
@@ -75,3 +78,12 @@ def check_archive(path: str | Path, most: int, called: str = "") -> None:
     if unpacked > most:
         value = f"{called or path}: {unpacked / 1e6:.0f} MB once unpacked"
         raise Unfit(value, f"{most / 1e6:.0f} MB at most", "is it the right file?")
+
+
+def open_archive(path: str | Path, most: int) -> NpzFile:
+    """Open an archive of arrays (.npz) that unpacks to at most `most` bytes; ValueError if it is something else."""
+    check_archive(path, most)
+    stored = np.load(path, allow_pickle=False)
+    if not isinstance(stored, NpzFile):
+        raise ValueError(f"{path} holds one array, and is no archive of arrays (.npz)")
+    return stored
