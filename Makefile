@@ -17,7 +17,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster fuzz docs lab exercises labs course
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster fuzz book docs lab exercises labs course
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ course: install ## a cohort for a class: SEED=2026 GROUP=seed_2026 PATIENTS=115 
 	@test ! -e course/$(GROUP) || { echo "course/$(GROUP) is there: move it away, or name another GROUP"; exit 1; }
 	$(BIN)/rps phantom course/$(GROUP)/key/cohort --seed $(SEED) --patients $(PATIENTS)
 	$(BIN)/python -m rps_utils.course.classroom course/$(GROUP)/key/cohort course/$(GROUP)/students course/$(GROUP)/key $(SEED)
+
+book: install ## a site of the executed notebooks of RUN=runs/default, for reading offline: build/book/html/index.html
+	$(BIN)/python docs/book/make_book.py $(RUN) build/book
 
 docs: install ## write docs/architecture.md anew from the code and the notebooks
 	$(BIN)/python docs/architecture.py
