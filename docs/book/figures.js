@@ -17,7 +17,7 @@
     const picture = figure.querySelector("img");
     const Plotly = await plotly();
     const place = document.createElement("div");
-    place.setAttribute("role", "img");
+    place.setAttribute("role", "group");
     place.setAttribute("aria-label", picture ? picture.alt : figure.textContent.trim());
     figure.append(place);
     const layout = { ...content.layout, autosize: true };
@@ -26,7 +26,13 @@
     picture?.setAttribute("hidden", "");
   };
 
+  // The theme gives buttons that have words another name; a screen reader should say the words.
+  const nameByWords = () => {
+    for (const one of document.querySelectorAll("button.search-button-field, summary")) one.removeAttribute("aria-label");
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
+    nameByWords();
     const watch = new IntersectionObserver((seen) => {
       for (const one of seen.filter((entry) => entry.isIntersecting)) {
         watch.unobserve(one.target);

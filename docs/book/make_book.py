@@ -29,7 +29,7 @@ FIGURE = '<figure class="rps-figure">{picture}<script type="application/json">{d
 
 
 def for_the_book(notebook: NotebookNode) -> NotebookNode:
-    """Return an executed notebook as the book shows it: without panels, figures as pictures that scripts may replace."""
+    """Return an executed notebook as the book has it: without panels, figures as pictures that scripts may replace."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
