@@ -84,7 +84,9 @@ def notebooks(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     (tmp_path / "lost").touch()  # where a test removes it, the first notebook loses its machine once
     run_dir = "run_dir = '.'\n"
-    write_notebook(folder, "01_squares", {"reads": [], "writes": ["squares/*.txt"], "heavy": True}, run_dir, COMPUTE, LOST)
+    write_notebook(
+        folder, "01_squares", {"reads": [], "writes": ["squares/*.txt"], "heavy": True}, run_dir, COMPUTE, LOST
+    )
     write_notebook(folder, "02_sum", {"reads": ["squares/*.txt"], "writes": ["sum.txt"]}, run_dir, SUM)
     return folder
 
@@ -128,7 +130,9 @@ def test_a_chain_on_a_scheduler_writes_the_same_bytes(notebooks, scheduler, tmp_
 @pytest.fixture
 def slurm(tmp_path):
     """Slurm of one node on this machine, for as long as the test; skipped where it cannot start."""
-    programs = [shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")]
+    programs = [
+        shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
+    ]
     if not all(programs) or os.geteuid() != 0:
         pytest.skip("Slurm and munge are not installed, or this is not root of a machine of its own")
     config = Path("/etc/slurm/slurm.conf")
@@ -149,10 +153,12 @@ def _serve(place, config, programs):
         subprocess.run(["runuser", "-u", "munge", programs[0]], check=False)
         for program in programs[1:]:
             subprocess.run([program], check=False)
-        if not _is_up():
+        if not _wait_until(lambda: _said_by("sinfo", "-h", "-o", "%t") in ("idle", "mix")):
             pytest.skip(f"Slurm does not start: {(place / 'slurmctld.log').read_text()[-300:]}")
         yield place
     finally:
+        subprocess.run(["scancel", "--user=root"], check=False)
+        _wait_until(lambda: not _said_by("squeue", "-h"))
         for pid in (place / "slurmd.pid", place / "slurmctld.pid", Path("/run/munge/munged.pid")):
             if pid.is_file():
                 os.kill(int(pid.read_text()), signal.SIGTERM)
@@ -166,10 +172,13 @@ def _free_ports():
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def _is_up(patience_s=20):
+def _said_by(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _wait_until(is_so, patience_s=20):
     for _ in range(patience_s):
-        said = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, check=False).stdout
-        if said.strip() in ("idle", "mix"):
+        if is_so():
             return True
         time.sleep(1)
     return False
