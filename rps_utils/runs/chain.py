@@ -20,15 +20,15 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.files import remove_partial, write_json
 from rps_utils.machine.engines import Engine
 from rps_utils.machine.locks import end_processes, own_folder
+from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.runs.freshness import MANIFEST, SNAKEFILE, WORKSHOP, Decision, make_plan, matching
 from rps_utils.runs.parameters import UsageError
 from rps_utils.runs.record import keep_costs
-from rps_utils.steps import Step, writers
 from rps_utils.sources import Contents
+from rps_utils.steps import Step, writers
 
 EVENT = re.compile(r"(?P<step>\S+) +(?P<said>started|done|reused|failed)\b.*")
 UNKNOWN_S = 10.0  # how long a step takes of which nothing is known
@@ -123,8 +123,8 @@ def plan_text(plan: Sequence[Decision]) -> str:
     lines = []
     for decision in plan:
         if decision.state == "runs":
-            shown = ", ".join(decision.why[:3]) + (f" and {len(decision.why) - 3} more" if len(decision.why) > 3 else "")
-            lines.append(f"  {decision.step.name}: {shown}")
+            more = f" and {len(decision.why) - 3} more" if len(decision.why) > 3 else ""
+            lines.append(f"  {decision.step.name}: {', '.join(decision.why[:3])}{more}")
     waiting = [decision.step.name for decision in plan if decision.state == "waits"]
     if waiting:
         lines.append(f"  wait for these, and run if what they read changes: {', '.join(waiting)}")
@@ -138,7 +138,9 @@ def _check_given_files(run: Path, steps: Sequence[Step]) -> None:
         for name in step.reads:
             alone = not writers(Step(step.name, (name,), ()), steps)
             if alone and not any(path.is_file() for path in matching(run, [name])):
-                raise UsageError(f"{step.name} reads {run / name}, which is not there and which no step of these writes")
+                raise UsageError(
+                    f"{step.name} reads {run / name}, which is not there and which no step of these writes"
+                )
 
 
 # ---------------------------------------------------------------- the workflow engine
@@ -195,8 +197,9 @@ def with_words_of_jobs(lines: Iterable[str], folder: Path) -> Iterator[str]:
 
 
 def _snakemake_command(place: Path, where: Engine) -> list[str]:
-    options = "--nolock --keep-going --nocolor --rerun-triggers mtime".split()
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(place), *where.options(), *options]
+    plan = ["--snakefile", str(SNAKEFILE), "--directory", str(place)]
+    options = ["--nolock", "--keep-going", "--nocolor", "--rerun-triggers", "mtime"]
+    return [sys.executable, "-m", "snakemake", *plan, *where.options(), *options]
 
 
 def _quiet_environment() -> dict[str, str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.files import read_json
-from rps_utils.steps import NOTEBOOKS, DeclarationError, Step, declaration, in_order, writers
 from rps_utils.sources import (
     PACKAGE,
     Contents,
@@ -25,6 +24,7 @@ from rps_utils.sources import (
     relative_name,
     text_sha256,
 )
+from rps_utils.steps import NOTEBOOKS, DeclarationError, Step, declaration, in_order, writers
 
 WORKSHOP = ".chain"  # folder of the run folder for what no reader needs
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -119,11 +119,13 @@ def fingerprint(step: Step, parameters: Mapping[str, Any], run: Path, contents: 
     Returns
     -------
     dict
-        ``notebook`` and ``workflow`` (a hash each); ``code, data, manifest, inputs`` (file to hash), ``packages`` (name to
-        version) and ``parameters`` (name to value).
+        ``notebook`` and ``workflow`` (a hash each); ``code, data, manifest, inputs`` (file to hash), ``packages`` (name
+        to version) and ``parameters`` (name to value).
     """
     cells = notebook_code(step.notebook) if step.notebook else []
-    code = import_closure(cells if step.notebook else [f"import {step.module}, {step.module}.__main__"], contents, PACKAGE)
+    code = import_closure(
+        cells if step.notebook else [f"import {step.module}, {step.module}.__main__"], contents, PACKAGE
+    )
     source = parameters.get(MANIFEST)
     made_from = {
         "notebook": notebook_sha256(step.notebook) if step.notebook else "",

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rps_utils.run_folder import RunFolder
 from rps_utils.files import file_sha256, read_json, whole_file, write_json, write_text
 from rps_utils.machine.engines import WRITTEN
+from rps_utils.run_folder import RunFolder
 from rps_utils.runs.freshness import WORKSHOP, fingerprint, matching, read_record, reasons, record_path
 from rps_utils.runs.record import keep_costs
-from rps_utils.steps import Step
 from rps_utils.sources import Contents, relative_name, text_sha256
+from rps_utils.steps import Step
 
 QUIET_KERNEL = {
     "kernel_name": "python3",
@@ -135,7 +135,9 @@ def execute(notebook: Path, parameters: Mapping[str, Any], run: Path, n_jobs: in
     given = {**parameters, "run_dir": str(run)} | ({"n_jobs": n_jobs} if "n_jobs" in parameters else {})
     place, failure = RunFolder(run).notebooks / notebook.name, None
     with whole_file(place) as partial:
-        as_they_are = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)]  # it fills in paths
+        as_they_are = [
+            str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial)
+        ]  # it fills in paths
         try:
             papermill.execute_notebook(*as_they_are, given, cwd=notebook.parent, **QUIET_KERNEL)
         except papermill.PapermillExecutionError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rps_utils.cohort.allowed import value_fault
-from rps_utils.steps import NOTEBOOKS, DeclarationError, Step
 from rps_utils.sources import cell_sources
+from rps_utils.steps import NOTEBOOKS, DeclarationError, Step
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -47,8 +47,9 @@ def default_parameters(notebook: Path) -> dict[str, Any]:
 
 def _literal(line: ast.stmt) -> tuple[str, Any]:
     match line:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(
-            target=ast.Name(id=name), value=ast.expr() as value
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=value)
+            | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
         ):
             return name, ast.literal_eval(value)
     raise ValueError(ast.unparse(line))

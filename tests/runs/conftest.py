@@ -9,8 +9,8 @@ import pytest
 from rps_utils.files import write_text
 from rps_utils.runs import freshness, notebook
 from rps_utils.runs.parameters import choose_parameters
-from rps_utils.steps import in_order, read_steps
 from rps_utils.sources import Contents
+from rps_utils.steps import in_order, read_steps
 
 
 def write_notebook(folder, name, declared, *cells):
@@ -31,7 +31,8 @@ def write_notebook(folder, name, declared, *cells):
 
 PACKAGE = {
     "__init__.py": "",
-    "used.py": "import numpy\nfrom . import near\n\ndef show():\n    from toy import far\n    return open('pages/page.html')\n",
+    "used.py": "import numpy\nfrom . import near\n\n"
+    "def show():\n    from toy import far\n    return open('pages/page.html')\n",
     "near.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from toy.typed import Kind\n",
     "far.py": "import importlib\nworker = importlib.import_module('toy.named')\n",
     "named.py": "",

@@ -70,17 +70,21 @@ def test_hostile_files_in_the_working_folder_and_no_home(notebooks, tmp_path, mo
 
 def test_what_failed_why_and_where_to_look(notebooks, tmp_path):
     copy = tmp_path / "run" / "notebooks" / "01_first.ipynb"
-    message = rf"1 of 2 steps failed; what is done is kept:\n  01_first +failed in cell 3: AssertionError: asked to\n    look at {copy}"
+    message = (
+        r"1 of 2 steps failed; what is done is kept:\n"
+        rf"  01_first +failed in cell 3: AssertionError: asked to\n    look at {copy}"
+    )
     with pytest.raises(RuntimeError, match=message):
         run_notebooks(notebooks, tmp_path / "run", fail=True)
 
 
 def test_an_engine_that_cannot_start_says_its_own_cause(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(chain, "SNAKEFILE", tmp_path / "nowhere" / "Snakefile")
-    with pytest.raises(RuntimeError, match=r"the workflow engine failed:\n(.*\n)*.*nowhere(.*\n)*all that it said") as failed:
+    with pytest.raises(
+        RuntimeError, match=r"the workflow engine failed:\n(.*\n)*.*nowhere(.*\n)*all that it said"
+    ) as failed:
         run_notebooks(notebooks, tmp_path / "run")
     assert "notebooks are in" not in str(failed.value)
-
 
 
 def test_a_file_that_nobody_writes_or_brings_is_named(notebooks, tmp_path):

@@ -104,7 +104,10 @@ CHANGES = {
     "a lost executed notebook": (lambda chain: (chain.run / "notebooks" / "03_claim.ipynb").unlink(), ["03_claim"]),
     "a lost log": (lambda chain: (chain.run / "logs" / "03_claim.json").unlink(), ["03_claim"]),
     "a damaged log": (lambda chain: write_text("{", chain.run / "logs" / "03_claim.json"), ["03_claim"]),
-    "a log without hashes": (lambda chain: write_json({"seconds": 1}, chain.run / "logs" / "03_claim.json"), ["03_claim"]),
+    "a log without hashes": (
+        lambda chain: write_json({"seconds": 1}, chain.run / "logs" / "03_claim.json"),
+        ["03_claim"],
+    ),
     "a damaged memory of hashes": (lambda chain: write_text("[1]", chain.run / ".chain" / "hashes.json"), []),
 }
 
@@ -205,7 +208,7 @@ def test_the_log_of_a_step_names_what_it_was_made_from(chain):
 
 
 def test_what_a_step_keeps_for_later_does_not_outlive_its_code(chain, monkeypatch):
-    """Features and networks are kept by their inputs and settings; code that computes them otherwise must not meet them."""
+    """Features and networks are kept by inputs and settings; code that computes them otherwise must not meet them."""
     met = []
 
     def execute(source, parameters, run, n_jobs):

@@ -4,7 +4,15 @@ import re
 
 import pytest
 
-from rps_utils.runs.parameters import PROFILES, UsageError, check_parameters, choose_parameters, chosen_value, default_parameters, parse_parameter
+from rps_utils.runs.parameters import (
+    PROFILES,
+    UsageError,
+    check_parameters,
+    choose_parameters,
+    chosen_value,
+    default_parameters,
+    parse_parameter,
+)
 from rps_utils.steps import DeclarationError, read_steps
 
 from .conftest import write_notebook

@@ -43,12 +43,31 @@ def test_the_order_follows_from_the_files_and_not_from_the_numbers(tmp_path):
         ({"n01": WRITES_A, "n02": {"writes": ["*.csv"]}}, r"02_x\.ipynb: 01_x writes a\.csv too"),
         ({"n01": {**WRITES_A, "reads": ["b.csv"]}}, r"01_x\.ipynb: no notebook writes b\.csv, which it reads"),
         ({"n01": {**WRITES_A, "reads": ["a.csv"]}}, r"in a circle: 01_x -> 01_x"),
-        ({"n01": {**WRITES_A, "reads": ["b"]}, "n02": {"writes": ["b"], "reads": ["a.csv"]}}, r"circle: 0._x -> 0._x -> 0._x"),
+        (
+            {"n01": {**WRITES_A, "reads": ["b"]}, "n02": {"writes": ["b"], "reads": ["a.csv"]}},
+            r"circle: 0._x -> 0._x -> 0._x",
+        ),
         ({}, r"holds no numbered notebook"),
     ],
     ids=[
-        *("missing", "no object", "unknown key", "text for a list", "number for a bool", "number for a file", "outside"),
-        *("writes nothing", "two writers", "two writers by pattern", "nobody writes", "reads itself", "circle", "empty"),
+        *(
+            "missing",
+            "no object",
+            "unknown key",
+            "text for a list",
+            "number for a bool",
+            "number for a file",
+            "outside",
+        ),
+        *(
+            "writes nothing",
+            "two writers",
+            "two writers by pattern",
+            "nobody writes",
+            "reads itself",
+            "circle",
+            "empty",
+        ),
     ],
 )
 def test_a_declaration_that_makes_no_graph_is_refused_with_its_notebook(tmp_path, declared, message):
