@@ -99,6 +99,7 @@ def run_chain(run: Path, steps: Sequence[Step], parameters: Mapping[str, Mapping
         todo = [decision for decision in plan if decision.state != "reused"]
         if todo:
             _run_engine(run, todo, parameters, engine, owner.token)
+            remove_partial(run)  # again: what was killed a moment ago may have been dying then, and still held its own
     return bool(todo)
 
 

@@ -123,6 +123,43 @@ def test_a_terminated_run_leaves_no_process_and_no_lock(notebooks, tmp_path):
     assert not (tmp_path / "run" / ".running").exists()
 
 
+@pytest.mark.parametrize("seconds", [0.3, 2.5])
+def test_a_run_killed_with_all_it_started_is_finished_by_the_same_command(notebooks, tmp_path, seconds):
+    slow = "import time\nfrom pathlib import Path\nfrom rps_utils.files import write_text\n"
+    slow += "for n in range(20):\n    write_text(str(n), Path(run_dir) / 'many' / f'{n}.txt')\n    time.sleep(0.1)\n"
+    write_notebook(
+        notebooks,
+        "01_first",
+        {"writes": ["01_first.txt", "many/*.txt"]},
+        "run_dir = '.'\nfail = False\n",
+        slow,
+        WRITE.format(name="01_first"),
+    )
+    command = [sys.executable, "-c", RUN, str(notebooks), str(tmp_path / "killed")]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("01_first" in line and "started" in line for line in run.stdout)
+        _family(run.pid)
+        time.sleep(seconds)
+    finally:
+        for process in [*psutil.Process(run.pid).children(recursive=True), run]:
+            process.kill()
+        run.communicate()
+    assert not (tmp_path / "killed" / "02_second.txt").exists()
+    for name in ("killed", "undisturbed"):
+        assert run_notebooks(notebooks, tmp_path / name)
+    assert _texts(tmp_path / "killed") == _texts(tmp_path / "undisturbed")
+    assert not [
+        path for path in (tmp_path / "killed").rglob("*") if ".partial-" in path.name or path.name == ".running"
+    ]
+
+
+def _texts(run):
+    found = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*.txt") if ".chain" not in path.parts}
+    assert len(found) == 22
+    return found
+
+
 def _family(pid):
     """Return the processes that a run started, once its kernel is there too."""
     end = time.time() + 60
