@@ -17,7 +17,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster fuzz book docs lab exercises labs course
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster bench fuzz book docs lab exercises labs course
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ browser: install ## move every panel by keys and clicks in JupyterLab; needs chr
 
 cluster: install ## a Slurm of one node and a dask scheduler, a worker of each killed midway; about three minutes
 	$(BIN)/pytest -m cluster -rs
+
+bench: install ## time this repository beside what it could have been built from; PEERS=PYTHON has mirp and pictologics
+	$(BIN)/python -m benchmarks.side_by_side $(if $(PEERS),--peers $(PEERS))
 
 fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks one
 	$(BIN)/python -m tests.fuzz $(MINUTES)

@@ -1,5 +1,6 @@
 """The files around the code agree with each other: pins, lock, Makefile, workflows, templates, citation, documents."""
 
+import json
 import re
 import subprocess
 import sys
@@ -230,3 +231,10 @@ def test_every_test_that_a_document_names_exists():
     for file, test in named:
         text = (ROOT / file).read_text(encoding="utf-8")
         assert f"def {test}(" in text if test else text, f"{file}::{test}"
+
+
+def test_the_table_of_speed_is_the_one_that_was_measured():
+    from benchmarks.side_by_side import RESULTS, table
+
+    page = (ROOT / "docs/performance.md").read_text()
+    assert any(table(json.loads(kept.read_text())) in page for kept in RESULTS.glob("*.json"))
