@@ -238,3 +238,12 @@ def test_the_table_of_speed_is_the_one_that_was_measured():
 
     page = (ROOT / "docs/performance.md").read_text()
     assert any(table(json.loads(kept.read_text())) in page for kept in RESULTS.glob("*.json"))
+
+
+def test_the_development_container_has_a_python_that_is_supported_and_calls_targets_that_exist():
+    folder = ROOT / ".devcontainer"
+    asked = json.loads((folder / "devcontainer.json").read_text())
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert asked["postCreateCommand"].removeprefix("make ") in targets
+    (version,) = re.findall(r"^FROM python:3\.(\d+)", (folder / asked["build"]["dockerfile"]).read_text(), re.MULTILINE)
+    assert f"3.{version}" in re.findall(r"3\.\d\d", (ROOT / "docs" / "installation.md").read_text().split("##")[0])
