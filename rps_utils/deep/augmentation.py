@@ -11,7 +11,8 @@ default changes no orientation. Whole patients may be mirrored, tumour, context 
 that is what the canonical frame does, once and for all.
 
 Flips and quarter turns move voxels without interpolating: they cost a fiftieth of a small rotation. MONAI's transforms
-change a batch as fast, but importing them takes five seconds in each process, more than training one network does.
+do the same, as fast only without their record of what was done (docs/performance.md), and importing them takes five
+seconds in each process, more than training one network does.
 """
 
 from __future__ import annotations
