@@ -229,7 +229,7 @@ EXTRACTION = fields(
         "bin_count": optional(whole(2, 10_000)),
         "outlier_sd": optional(number(0.1, 100.0)),
     },
-    {"engine": one_of("fast", "plain")},
+    {"engine": one_of("fast", "plain"), "regions": one_of(True, False)},
 )
 LIKENESS = fields(
     {

@@ -19,6 +19,7 @@ from rps_utils.finished.origin import RECORD, refuse_altered, writer_of
 from rps_utils.imaging import likeness
 from rps_utils.imaging.features import ExtractionSettings
 from rps_utils.imaging.patches import PatchSettings, read_patches
+from rps_utils.imaging.regions import REGIONS
 from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
 from rps_utils.learning.fusion import FittedFusion, FusionPlan, score_directions
@@ -203,6 +204,8 @@ def _check_features(frozen: FrozenRun) -> None:
     sigmas = [f"log-sigma-{str(sigma).replace('.', '-')}-mm" for sigma in frozen.extraction.log_sigma_mm]
     known = {"original": ["original_"], "log": sigmas, "wavelet": ["wavelet-"]}
     begins = tuple(start for kind in frozen.extraction.image_types for start in known[kind])
+    if frozen.extraction.regions:
+        begins += tuple(f"{region}_{start}" for region in REGIONS for start in begins)
     other = [name for name in frozen.radiomics.features if not name.startswith(begins)]
     if other:
         raise ValueError(

@@ -38,6 +38,7 @@ from rps_utils.imaging import likeness
 from rps_utils.imaging.crops import prepare_cohort
 from rps_utils.imaging.features import extract_cohort
 from rps_utils.imaging.patches import PatchSettings, make_patches, read_patches
+from rps_utils.imaging.regions import right_sided
 from rps_utils.intervals.conformal import bound_column, lower_bound
 from rps_utils.learning.cox import Design
 from rps_utils.learning.crossfit import LeftOut, MadeScore, score_new
@@ -283,7 +284,8 @@ def predict(
     cells, _ = read_cells(manifest, learn=False)
     refuse_training_patients(frozen, patches, patients, cells.set_index("patient_id").get(DISTINCT))
     facts = prepare_cohort(files, root, here.crops, frozen.crop_spacing, margin_mm=margin, n_jobs=n_jobs)
-    features = extract_cohort(here.crops, patients, frozen.extraction, here.feature_store, n_jobs)
+    extraction, sides = frozen.extraction, right_sided(facts)
+    features = extract_cohort(here.crops, patients, extraction, here.feature_store, n_jobs, sides=sides)
     networks = network_scores(run, patches, settings, patients)
     rows = score_table(frozen, table, networks, features.set_index("patient_id"))
     rows = with_doubt(frozen, rows, networks, likeness.summarise(patches, settings, facts))

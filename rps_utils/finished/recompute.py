@@ -37,6 +37,7 @@ from rps_utils.finished.origin import RECORD, broken_seal, parameters_of
 from rps_utils.imaging.crops import crop_isotropic, crop_paths
 from rps_utils.imaging.features import ExtractionSettings, extract
 from rps_utils.imaging.patches import make_patch, read_patches
+from rps_utils.imaging.regions import right_sided
 from rps_utils.imaging.volumes import Volume, load_pair
 from rps_utils.intervals.conformal import calibrate
 from rps_utils.learning.cox import CoxModel
@@ -224,8 +225,10 @@ def other_features(data: RunData) -> Iterator[str]:
         yield f"features.csv: {some_patients(others)} are in this table or in cohort.csv, and not in both"
         return
     settings = ExtractionSettings(**read_run_json(data.run, "models/rad_extraction.json"))
+    sides = right_sided(RunFolder(data.run).read_table("images"))
     for patient in data.sample:
-        due = pd.Series(extract(*load_pair(*crop_paths(RunFolder(data.run).crops, patient)), settings))
+        crop = load_pair(*crop_paths(RunFolder(data.run).crops, patient))
+        due = pd.Series(extract(*crop, settings, sides.get(patient)))
         more = sorted(set(stored) ^ set(due.index))
         if more:
             yield f"features.csv has the column {more[0]}, which is no feature of the extraction, or lacks it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from joblib import delayed
 
 from rps_utils.files import file_sha256, read_json, write_json
 from rps_utils.imaging.crops import crop_paths, load_crop
+from rps_utils.imaging.regions import MARGIN_MM, region_masks
 from rps_utils.imaging.volumes import Volume, to_itk
 from rps_utils.machine.progress import in_parallel
 from rps_utils.schema import FEATURE_STORE, check_content
@@ -49,6 +50,8 @@ class ExtractionSettings:
         Leave out voxels further than so many SD from the mean of the tumour (IBSI "re-segmentation").
     engine : {"fast", "plain"}
         Both give pyradiomics' features, equal to 12 digits; "plain" is pyradiomics alone and takes ten times as long.
+    regions : bool
+        Compute the features of the margin and of the tumour's outer thirds as well: eight times the work.
     """
 
     image_types: tuple[str, ...] = IMAGE_TYPES
@@ -58,6 +61,7 @@ class ExtractionSettings:
     bin_count: int | None = None
     outlier_sd: float | None = None
     engine: str = "fast"
+    regions: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed; lists become tuples."""
@@ -77,10 +81,10 @@ def pad_mm(settings: ExtractionSettings, spacing: float) -> float:
     """Return the margin in mm that a crop needs so that filters inside the tumour do not feel its border.
 
     Five voxels suffice for the wavelet; a Gaussian of width sigma reaches 8 sigma (below that, features of a
-    5 mm Laplacian of Gaussian move by up to a fifth).
+    5 mm Laplacian of Gaussian move by up to a fifth). Around the margin of `regions` the same is needed again.
     """
     widest = max(settings.log_sigma_mm, default=0.0) if "log" in settings.image_types else 0.0
-    return max(5 * spacing, 8 * widest)
+    return max(5 * spacing, 8 * widest) + (MARGIN_MM if settings.regions else 0.0)
 
 
 def make_extractor(settings: ExtractionSettings) -> Any:
@@ -113,7 +117,9 @@ def _extractor_class(engine: str) -> Any:
     return FastExtractor
 
 
-def extract(ct: Volume, mask: Volume, settings: ExtractionSettings) -> dict[str, float]:
+def extract(
+    ct: Volume, mask: Volume, settings: ExtractionSettings, right_sided: bool | None = None
+) -> dict[str, float]:
     """Compute the features of one tumour.
 
     Parameters
@@ -121,17 +127,28 @@ def extract(ct: Volume, mask: Volume, settings: ExtractionSettings) -> dict[str,
     ct, mask : Volume
         HU and 0/1 on one isotropic grid, with the margin of `pad_mm` around the tumour.
     settings : ExtractionSettings
+    right_sided : bool or None
+        Whether the tumour lies on the patient's right; needed for ``settings.regions`` alone.
 
     Returns
     -------
     dict of str to float
-        pyradiomics' names (``original_firstorder_Mean``), in alphabetical order.
+        pyradiomics' names (``original_firstorder_Mean``), in alphabetical order; then those of `regional_features`.
 
     Raises
     ------
     ValueError
-        A feature is not a finite number, or pyradiomics refuses the mask.
+        A feature is not a finite number, pyradiomics refuses the mask, or the side is not known.
     """
+    features = _extract_inside(ct, mask, settings)
+    if settings.regions:
+        if right_sided is None:
+            raise ValueError("features of regions were asked for, and the side of the tumour is not known")
+        features |= regional_features(ct, mask, right_sided, settings)
+    return features
+
+
+def _extract_inside(ct: Volume, mask: Volume, settings: ExtractionSettings) -> dict[str, float]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     values = make_extractor(settings).execute(to_itk(ct), to_itk(mask))
     features = {name: float(values[name]) for name in sorted(values) if not name.startswith("diagnostics")}
@@ -141,7 +158,38 @@ def extract(ct: Volume, mask: Volume, settings: ExtractionSettings) -> dict[str,
     return features
 
 
-def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSettings, store: str | Path) -> dict:
+def regional_features(ct: Volume, mask: Volume, right_sided: bool, settings: ExtractionSettings) -> dict[str, float]:
+    """Return the features of every region, without shape, which the cut decides: ``midline_original_glcm_Id``.
+
+    Parameters
+    ----------
+    ct, mask, settings
+        See `extract`; the crop reaches `MARGIN_MM` beyond the tumour.
+    right_sided : bool
+        See `rps_utils.imaging.regions.region_masks`.
+
+    Raises
+    ------
+    ValueError
+        The features of a region cannot be computed: the tumour is too small to be cut into thirds.
+    """
+    found: dict[str, float] = {}
+    for name, region in region_masks(mask, right_sided).items():
+        try:
+            features = _extract_inside(ct, region, settings)
+        except ValueError as error:
+            raise ValueError(f"region {name!r} of {int(region.values.sum())} voxels: {error}") from error
+        found |= {f"{name}_{feature}": value for feature, value in features.items() if "_shape_" not in feature}
+    return found
+
+
+def extract_stored(
+    crops: str | Path,
+    patient_id: str,
+    settings: ExtractionSettings,
+    store: str | Path,
+    right_sided: bool | None = None,
+) -> dict:
     """Return the features of one patient, from the store if crop and settings are the same as then.
 
     Parameters
@@ -152,6 +200,8 @@ def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSetti
     settings : ExtractionSettings
     store : str or Path
         Folder that keeps one small JSON file a patient, with its own hash: one that is damaged is written anew.
+    right_sided : bool or None
+        See `extract`.
 
     Returns
     -------
@@ -165,7 +215,7 @@ def extract_stored(crops: str | Path, patient_id: str, settings: ExtractionSetti
         content = read_json(kept)
         if content["made_from"] == made_from:
             return content["features"]
-    features = extract(*load_crop(crops, patient_id), settings)
+    features = extract(*load_crop(crops, patient_id), settings, right_sided)
     content = {"made_from": made_from, "features": features}
     write_json({**content, "sha256": text_sha256(content)}, kept)
     return features
@@ -194,6 +244,8 @@ def extract_cohort(
     settings: ExtractionSettings,
     store: str | Path,
     n_jobs: int = 1,
+    *,
+    sides: Mapping[str, bool] | None = None,
 ) -> pd.DataFrame:
     """Compute the features of many patients; what is already in the store is not computed again.
 
@@ -204,6 +256,9 @@ def extract_cohort(
     patient_ids : sequence of str
     n_jobs : int
         Processes.
+    sides : mapping or None
+        Patient to whether the tumour lies on the right (`rps_utils.imaging.regions.right_sided`), for
+        ``settings.regions``.
 
     Returns
     -------
@@ -218,7 +273,8 @@ def extract_cohort(
     for kept in (Path(store) / f"{patient}.json" for patient in patient_ids):
         if kept.is_file() and (why := damage(kept)):
             print(f"{why}: the features are extracted again", flush=True)
-    jobs = (delayed(_extract_or_reason)(crops, patient, settings, store) for patient in patient_ids)
+    known = sides or {}
+    jobs = (delayed(_extract_or_reason)(crops, p, settings, store, known.get(p)) for p in patient_ids)
     results: dict[str, dict | str] = dict(in_parallel(jobs, n_jobs, "patients have their features", ordered=False))
     failed = [f"{patient}: {results[patient]}" for patient in patient_ids if isinstance(results[patient], str)]
     if failed:
@@ -228,9 +284,9 @@ def extract_cohort(
 
 
 def _extract_or_reason(
-    crops: str | Path, patient_id: str, settings: ExtractionSettings, store: str | Path
+    crops: str | Path, patient_id: str, settings: ExtractionSettings, store: str | Path, right_sided: bool | None
 ) -> tuple[str, dict | str]:
     try:
-        return patient_id, extract_stored(crops, patient_id, settings, store)
+        return patient_id, extract_stored(crops, patient_id, settings, store, right_sided)
     except Exception as error:  # one broken patient must not hide the next: all are named together
         return patient_id, f"{type(error).__name__}: {error}"

@@ -8,9 +8,9 @@ anatomy and has not seen the data: the margin around the tumour, and its outer t
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
-from rps_utils.imaging.features import ExtractionSettings, extract
 from rps_utils.imaging.volumes import Volume
 
 # Low and high end of each axis of the canonical frame, where the flank lies low and the midline high.
@@ -53,26 +53,6 @@ def region_masks(mask: Volume, right_sided: bool, *, margin_mm: float = MARGIN_M
     return {name: Volume(regions[name].astype(np.uint8), mask.affine) for name in REGIONS}
 
 
-def regional_features(ct: Volume, mask: Volume, right_sided: bool, settings: ExtractionSettings) -> dict[str, float]:
-    """Return the features of every region, without shape, which the cut decides: ``midline_original_glcm_Id``.
-
-    Parameters
-    ----------
-    ct, mask, settings
-        See `rps_utils.imaging.features.extract`; the crop reaches `MARGIN_MM` beyond the tumour.
-    right_sided : bool
-        See `region_masks`.
-
-    Raises
-    ------
-    ValueError
-        The features of a region cannot be computed: the tumour is too small to be cut into thirds.
-    """
-    found: dict[str, float] = {}
-    for name, region in region_masks(mask, right_sided).items():
-        try:
-            features = extract(ct, region, settings)
-        except ValueError as error:
-            raise ValueError(f"region {name!r} of {int(region.values.sum())} voxels: {error}") from error
-        found |= {f"{name}_{feature}": value for feature, value in features.items() if "_shape_" not in feature}
-    return found
+def right_sided(facts: pd.DataFrame) -> dict[str, bool]:
+    """Return for each patient of a table of images (``patient_id, side``) whether the tumour lies on the right."""
+    return dict(zip(facts["patient_id"], facts["side"] == "right", strict=True))

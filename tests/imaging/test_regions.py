@@ -1,10 +1,11 @@
 """Regions of a tumour: equal thirds, the right names on both sides of the body, a margin outside."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from rps_utils.imaging.features import ExtractionSettings
-from rps_utils.imaging.regions import MARGIN, REGIONS, THIRDS, region_masks, regional_features
+from rps_utils.imaging.features import ExtractionSettings, extract, pad_mm, regional_features
+from rps_utils.imaging.regions import MARGIN, MARGIN_MM, REGIONS, THIRDS, region_masks, right_sided
 from rps_utils.imaging.volumes import Volume
 
 GRID = np.diag([3.0, 3.0, 3.0, 1.0])
@@ -53,3 +54,26 @@ def test_a_tumour_too_small_for_thirds_is_named():
         regional_features(
             Volume(np.zeros((30, 30, 30), np.int16), GRID), tiny, False, ExtractionSettings(("original",))
         )
+
+
+WITH_REGIONS = ExtractionSettings(("original",), regions=True)
+
+
+def test_regions_join_the_features_of_the_whole_and_need_the_side():
+    mask, rng = block(), np.random.default_rng(1)
+    ct = Volume(rng.normal(0, 20, mask.values.shape).astype(np.int16), GRID)
+    plain, both = extract(ct, mask, ExtractionSettings(("original",))), extract(ct, mask, WITH_REGIONS, True)
+    assert both | plain == both and len(both) == len(plain) + len(REGIONS) * (len(plain) - 14)
+    other = extract(ct, mask, WITH_REGIONS, False)
+    assert both["flank_original_firstorder_Mean"] == other["midline_original_firstorder_Mean"]
+    with pytest.raises(ValueError, match="the side of the tumour is not known"):
+        extract(ct, mask, WITH_REGIONS)
+
+
+def test_the_margin_of_a_region_needs_a_margin_of_its_own():
+    assert pad_mm(WITH_REGIONS, 3.0) == 15 + MARGIN_MM
+
+
+def test_the_side_comes_from_the_table_of_images():
+    facts = pd.DataFrame({"patient_id": ["A", "B"], "side": ["right", "left"]})
+    assert right_sided(facts) == {"A": True, "B": False}

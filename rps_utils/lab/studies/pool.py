@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from rps_utils.files import whole_file
 from rps_utils.imaging.crops import crop_isotropic
-from rps_utils.imaging.features import ExtractionSettings, extract, pad_mm
+from rps_utils.imaging.features import ExtractionSettings, extract, pad_mm, regional_features
 from rps_utils.imaging.patches import PatchSettings, is_right_sided, make_patch
-from rps_utils.imaging.regions import MARGIN_MM, REGIONS, regional_features
+from rps_utils.imaging.regions import MARGIN_MM, REGIONS
 from rps_utils.imaging.volumes import Volume
 from rps_utils.lab.phantom.ct import render_worlds
 from rps_utils.lab.phantom.patients import draw_patients, image_causes
