@@ -102,6 +102,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "flag_share": ValueRule("a number between 0 and 1, such as 0.05", lambda v: _is_number(v) and 0 < v < 1),
     "folds": _whole(3, 50),
     "harmonise": TRUE_OR_FALSE,
+    "regions": TRUE_OR_FALSE,
     "image_types": _words("original", "log", "wavelet"),
     "landmarks": _numbers(0, math.inf),
     "last_layer_ridge": _number(0, 1e6, above=True),

@@ -26,6 +26,7 @@ REFUSED = {
     "cutoff": [math.nan, math.inf, "0.5", "median"],
     "show_pixels": ["maybe", True],
     "harmonise": [1, "yes"],
+    "regions": [1, "yes"],
     "time_unit": ["", " "],
     "network": ["", "../x", "resnet", "Region", None, 1],
     "weights": ["gone.safetensors", "../notebooks/00_start_here.ipynb", "..", None],
