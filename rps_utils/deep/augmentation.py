@@ -110,11 +110,17 @@ def shift(patches: Tensor, voxels: Sequence[int]) -> Tensor:
     voxels : sequence of 3 int
         Displacement along left-right, back-front, feet-head.
     """
-    size, widest = patches.shape[-1], max(abs(v) for v in voxels)
-    if not widest:
-        return patches
-    padded = F.pad(patches, (widest,) * 6, mode="replicate")
-    x, y, z = (slice(widest - v, widest - v + size) for v in voxels)
+    widest = max(abs(v) for v in voxels)
+    return _window(_padded(patches, widest), voxels, widest)
+
+
+def _padded(patches: Tensor, reach: int) -> Tensor:
+    return F.pad(patches, (reach,) * 6, mode="replicate") if reach else patches
+
+
+def _window(padded: Tensor, voxels: Sequence[int], reach: int) -> Tensor:
+    size = padded.shape[-1] - 2 * reach
+    x, y, z = (slice(reach - v, reach - v + size) for v in voxels)
     return padded[..., x, y, z]
 
 
@@ -151,20 +157,26 @@ def augment(patches: Tensor, generator: torch.Generator, settings: Augmentation,
     Tensor
         Same shape.
     """
-    moved = torch.stack([_move(patch, generator, settings) for patch in patches])
-    n, channels = len(patches), list(intensity)
-    scale = 1 + settings.contrast * torch.randn(n, generator=generator)
-    offset = settings.brightness * torch.randn(n, generator=generator)
-    if channels:
-        changed = change_contrast(moved[:, channels], scale, offset)
-        noise = settings.noise * torch.randn(changed.shape, generator=generator) if settings.noise else 0.0
-        moved[:, channels] = changed + noise * (changed != 0)
+    moved, reach = torch.empty_like(patches), settings.shift_voxels
+    padded = _padded(patches, reach)
+    choices = legal_orientations(settings.orientations)
+    for place, patch in zip(moved, padded, strict=True):
+        turn = choices[int(torch.randint(len(choices), (1,), generator=generator))]
+        voxels = torch.randint(-reach, reach + 1, (3,), generator=generator).tolist()
+        place.copy_(_window(orient(patch, turn), voxels, reach))
+    _recolour(moved, generator, settings, list(intensity))
     return moved
 
 
-def _move(patch: Tensor, generator: torch.Generator, settings: Augmentation) -> Tensor:
-    choices = legal_orientations(settings.orientations)
-    turned = orient(patch, choices[int(torch.randint(len(choices), (1,), generator=generator))])
-    reach = settings.shift_voxels
-    voxels = torch.randint(-reach, reach + 1, (3,), generator=generator).tolist()
-    return shift(turned[None], voxels)[0]
+def _recolour(patches: Tensor, generator: torch.Generator, settings: Augmentation, channels: list[int]) -> None:
+    n = len(patches)
+    scale = 1 + settings.contrast * torch.randn(n, generator=generator)
+    offset = settings.brightness * torch.randn(n, generator=generator)
+    if not channels:
+        return
+    noise = torch.randn(n, len(channels), *patches.shape[2:], generator=generator) if settings.noise else None
+    for number, channel in enumerate(channels):
+        seen = patches[:, channel : channel + 1]
+        seen.copy_(change_contrast(seen, scale, offset))
+        if noise is not None:
+            seen += settings.noise * noise[:, [number]] * (seen != 0)

