@@ -1,6 +1,5 @@
 """The whole chain, as a user runs it: a small synthetic cohort, every notebook, every promised file."""
 
-import fnmatch
 import json
 import os
 import re
@@ -23,6 +22,8 @@ from rps_utils.runs.parameters import PROFILES
 from rps_utils.scores import KINDS_OF_SPLIT, read_scores
 from rps_utils.sources import PACKAGE, Contents
 from rps_utils.steps import read_steps
+
+from .runs.same_bytes import contents
 
 pytestmark = pytest.mark.chain
 MODELS = {"DL", "Rad", "Clinical", "DLCM", "RSCM", "Oracle"}
@@ -153,28 +154,6 @@ def test_the_record_of_the_run_is_complete(run):
     sources = record["notebooks"]["13_claim_tested"]["sources"]
     assert {Path(name).name for name in sources["data"]} >= {"power.csv", "replicates.csv"}
     assert all(len(sha) == 64 for sha in [sources["notebook"], sources["workflow"], *sources["code"].values()])
-
-
-# What says when, how long and by how much memory a run was made: the only files that may differ from run to run.
-# Of executed notebooks the results of cells are compared, not what is printed while they work, which tells the time
-# left; two of them measure time or show what was measured.
-TIMES_AND_LOGS = (
-    *("logs/*", ".chain/*", "run.json", "report.html"),
-    *("notebooks/02_augmentation.ipynb", "notebooks/12_paper_and_run.ipynb"),
-)
-
-
-def contents(run):
-    """Each file that is to be the same in all runs, without the place of the run."""
-    for path in sorted(path for path in run.rglob("*") if path.is_file()):
-        name, content = path.relative_to(run).as_posix(), path.read_bytes()
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in TIMES_AND_LOGS):
-            continue
-        if path.suffix == ".ipynb":
-            cells = json.loads(content)["cells"]
-            results = [o["data"].get("text/plain") for c in cells for o in c.get("outputs", []) if "data" in o]
-            content = json.dumps([[cell["source"] for cell in cells], results]).encode()
-        yield name, content.replace(str(run).encode(), b"RUN")
 
 
 def test_another_hash_seed_gives_the_same_bytes(run, manifest, tmp_path_factory):
