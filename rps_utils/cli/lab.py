@@ -208,14 +208,18 @@ def dl_command(
 @study.command("sizes")
 @click.option("--world", type=LazyChoice(worlds), default="lateral", help="of the images")
 @click.option("--count", type=AT_LEAST_ONE, default=8, help="cohorts of each size")
+@click.option("--networks", is_flag=True, help="networks only, MONAI's ResNet10 among them: an hour for 8 cohorts")
 @pool("worlds")
 @out
 @cores
-def sizes_command(world: str, count: int, pool: Path, out: Path, cores: int) -> None:
+def sizes_command(world: str, count: int, networks: bool, pool: Path, out: Path, cores: int) -> None:
     """Ask how many patients the scores need."""
-    from rps_utils.lab.studies.held_out import OTHERS, TRAINING_SIZES, run_sizes
+    from rps_utils.lab.studies import held_out
     from rps_utils.lab.studies.pool import make_pools
 
-    people = make_pools(pool, max(TRAINING_SIZES) + OTHERS, (world,), n_jobs=cores, regional=True)[world]
-    run_sizes(out, people, count=count, n_jobs=cores)
+    sizes, models = held_out.TRAINING_SIZES, held_out.SIZE_MODELS
+    if networks:
+        sizes, models = held_out.NETWORK_SIZES, held_out.SIZE_NETWORKS
+    people = make_pools(pool, max(sizes) + held_out.OTHERS, (world,), n_jobs=cores, regional=not networks)[world]
+    held_out.run_sizes(out, people, sizes, models, count=count, n_jobs=cores)
     click.echo(f"synthetic cohorts: {out}")

@@ -189,7 +189,7 @@ class TestSizes:
         monkeypatch.setattr(f"{HELD_OUT}.OTHERS", 40)
         truth = lambda draw: {"held_out": draw.cohort.set_index("patient_id")["eta"]}  # noqa: E731
         monkeypatch.setitem(SIZE_MODELS, "plain network", truth)
-        table = pd.DataFrame(measure_sizes(pool, 40, 0))
+        table = pd.DataFrame(measure_sizes(pool, SIZE_MODELS, 40, 0))
         assert list(table) == SIZE_COLUMNS and len(table) == 6
         found = size_table(pd.concat([table, table.assign(cohort=1)])).set_index("model")
         assert found.loc["DL", "mean"] > 0.55 and found.loc["plain network", "mean"] > 0.7
