@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/default
 MINUTES ?= 60
+KILLS ?= 30
 SEED ?= 2026
 GROUP ?= seed_$(SEED)
 PATIENTS ?= 115
@@ -17,7 +18,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster bench fuzz book docs lab exercises labs course
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster bench kills fuzz book docs lab exercises labs course
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +82,9 @@ cluster: install ## a Slurm of one node and a dask scheduler, a worker of each k
 
 bench: install ## time this repository beside what it could have been built from; PEERS=PYTHON has mirp and pictologics
 	$(BIN)/python -m benchmarks.side_by_side $(if $(PEERS),--peers $(PEERS))
+
+kills: install ## kill a small study at KILLS=30 moments, damage what it wrote, compare with an undisturbed one; 20 minutes
+	$(BIN)/python -m benchmarks.kills --kills $(KILLS)
 
 fuzz: install ## damage files for MINUTES=60 at every door, and keep what breaks one
 	$(BIN)/python -m tests.fuzz $(MINUTES)
