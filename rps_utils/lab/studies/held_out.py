@@ -191,7 +191,7 @@ def score_difference(
     return mean_with_interval(wide[larger] - wide[smaller])
 
 
-TRAINING_SIZES = (43, 86, 172, 344, 600)
+TRAINING_SIZES: tuple[int, ...] = (43, 86, 172, 344, 600)
 OTHERS = 300
 SIZE_COLUMNS = ["patients", "cohort", "model", "c_held_out"]
 SIZE_SEED = 4_100
@@ -238,7 +238,7 @@ SIZE_MODELS: dict[str, Callable[[Replicate], dict[str, pd.Series]]] = {
 
 
 # A residual network of 14 million weights costs twenty times the default one, so it has a table of its own.
-NETWORK_SIZES = (43, 86, 172, 344)
+NETWORK_SIZES: tuple[int, ...] = (43, 86, 172, 344)
 SIZE_NETWORKS = {name: SIZE_MODELS[name] for name in ("DL", "plain network")} | {
     "ResNet10 (MONAI)": partial(one_network, network="resnet10", learning_rate=1e-3, epochs=20)
 }
