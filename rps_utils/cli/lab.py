@@ -20,7 +20,7 @@ from rps_utils.cli.options import (
     variants,
     worlds,
 )
-from rps_utils.cli.paths import OUT_FILE, OUT_FOLDER, ROOT
+from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +155,30 @@ def power_command(out: Path, cores: int) -> None:
     from rps_utils.lab.studies.power import power_table
 
     click.echo(f"synthetic validation sets: {write_csv(power_table(n_jobs=cores), out)}")
+
+
+@study.command("size")
+@click.argument("manifest", type=MANIFEST_FILE, metavar="MANIFEST")
+@click.option("--terms", type=AT_LEAST_ONE, required=True, help="coefficients looked at, selected or not")
+@click.option("--c", type=click.FloatRange(0.51, 0.96), required=True, help="C-index expected in new patients")
+@click.option("--landmark", type=click.FloatRange(min=0, min_open=True), default=36.0, help="months")
+def size_command(manifest: Path, terms: int, c: float, landmark: float) -> None:
+    """How many patients and events a model needs, and how many there are."""
+    from rps_utils.cohort.manifest import read_manifest
+    from rps_utils.intervals import sample_size
+
+    cohort = read_manifest(manifest)
+    common = sample_size.incidence_of(cohort["time_months"], cohort["event"])
+    r2 = sample_size.expected_r2(c, common.share)
+    parts = {
+        f"to develop, {terms} terms": sample_size.development_sizes(terms, r2, common, landmark),
+        "to validate": sample_size.validation_sizes(c, common, landmark),
+    }
+    for (title, table), split in zip(parts.items(), ("training", "validation"), strict=True):
+        there = cohort if "split" not in cohort else cohort[cohort["split"] == split]
+        events = int((there["event"] == 1).sum())
+        click.echo(f"{title} (C {c:g}, {common.share:.0%} with the event); here {len(there)} patients, {events} events")
+        click.echo(table.to_string(index=False) + "\n")
 
 
 @study.command("levels")

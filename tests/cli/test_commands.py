@@ -1,6 +1,7 @@
 import pytest
 
 from rps_utils.cli.main import main, rps
+from rps_utils.intervals.sample_size import development_sizes, expected_r2, incidence_of
 
 
 def call(capsys, *arguments):
@@ -44,3 +45,18 @@ def test_exit_status(arguments, status, message, capsys, tmp_path, monkeypatch):
     assert ended == status
     assert message in " ".join((out + err).split())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_size_of_a_study_is_that_of_the_criteria_and_stands_beside_what_is_there(capsys, tmp_path):
+    rows = [
+        f"P{n},i{n}.nii.gz,m{n}.nii.gz,{n % 7 + 1},{n % 2},{'training' if n < 15 else 'validation'}" for n in range(20)
+    ]
+    header = "patient_id,image,mask,time_months,event,split"
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join([header, *rows]) + "\n")
+    status, out, err = call(capsys, "study", "size", manifest, "--terms", "10", "--c", "0.7", "--landmark", "3")
+    assert status == 0, err
+    assert "here 15 patients, 7 events" in out and "here 5 patients, 3 events" in out
+    common = incidence_of([n % 7 + 1 for n in range(20)], [n % 2 for n in range(20)])
+    needed = development_sizes(10, expected_r2(0.7, common.share), common, 3.0)["patients"]
+    assert all(f" {n} " in out for n in needed)
