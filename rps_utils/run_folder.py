@@ -52,7 +52,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "risk_groups": ("cutoffs", "in_words", "risks"),
     "paper": ("and_run", "hazard_ratio", "logrank_p", "not_reported"),
     "claim": ("", "verdicts"),
-    "controls": ("c_index", "beside_volume", "adjusted", "rescoring", "scanner", "scanner_adjusted", "shortcut"),
+    "controls": (
+        *("c_index", "beside_volume", "adjusted", "rescoring", "scanner", "scanner_adjusted", "shortcut"),
+        *("centres", "centres_pooled", "subgroups", "verdicts"),
+    ),
     "explanation": ("parts", "grades", "learned", "agreement", "deletion", "failures"),
     "doubt": ("spread", "promises", "coverage", "strangers"),
     "bug_hunt": ("",),

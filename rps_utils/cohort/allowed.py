@@ -125,6 +125,7 @@ PARAMETERS: dict[str, ValueRule] = {
     "seeds_per_fold": _whole(1, 100),
     "show_pixels": _one_of("auto", "yes", "no"),
     "steps": _whole(1, 10_000),
+    "subgroups": _words(),
     "tau": TIME,
     "thresholds": ValueRule("two rising numbers between 0 and 1, such as [0.1, 0.6]", _rising_pair),
     "time_unit": A_WORD,

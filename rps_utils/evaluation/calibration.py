@@ -66,7 +66,7 @@ def calibration_rows(
         rows += [_slope_row(part, landmarks), _overall_row(part), _d_calibration_row(part, landmarks)]
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
-            rows.append(metric_row(part, "observed_expected", landmark, _observed_expected(part, landmark)))
+            rows.append(metric_row(part, "observed_expected", landmark, ratio_at(part, landmark)))
             rows += _error_rows(part, landmark, counts, seed)
     return metric_table(rows)
 
@@ -107,7 +107,8 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
     return metric_row(part, "d_calibration_p", grid[-1], Estimate(result.p, np.nan, np.nan, note))
 
 
-def _observed_expected(part: Slice, landmark: float) -> Estimate:
+def ratio_at(part: Slice, landmark: float) -> Estimate:
+    """Return a slice's observed / expected at a landmark, with a note where few are followed so far."""
     if why := prediction_note(part, landmark) or beyond_note(part, landmark):
         return undefined(why)
     estimate = observed_expected(*part.follow_up, part.lrfs(landmark), landmark)

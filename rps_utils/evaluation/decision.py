@@ -95,13 +95,13 @@ def net_benefit_rows(
         counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
         for landmark in landmarks:
             why = prediction_note(part, landmark) or beyond_note(part, landmark)
-            found = [undefined(why)] * 3 * len(thresholds) if why else _net_benefits(part, landmark, thresholds, counts)
+            found = [undefined(why)] * 3 * len(thresholds) if why else benefits_at(part, landmark, thresholds, counts)
             names = [f"net_benefit_{name}{x:g}" for x in thresholds for name in ("", "all_", "over_all_")]
             rows += [metric_row(part, name, landmark, e) for name, e in zip(names, found, strict=True)]
     return metric_table(rows)
 
 
-def _net_benefits(part: Slice, landmark: float, thresholds: Sequence[float], counts: np.ndarray) -> list[Estimate]:
+def benefits_at(part: Slice, landmark: float, thresholds: Sequence[float], counts: np.ndarray) -> list[Estimate]:
     """Return, at each threshold, the net benefit of acting on the model, on everybody, and the difference."""
     risk, followed = 1 - part.lrfs(landmark), note_at(part, landmark, fewest=FEWEST_AT_RISK)
     own = [_positives_note(part, risk, landmark, x) or followed for x in thresholds]

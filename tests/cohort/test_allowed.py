@@ -20,6 +20,7 @@ REFUSED = {
     "thresholds": [[0.6, 0.1], [0.1], [0.1, 0.2, 0.3], [10, 60], [0.3, 0.3]],
     "image_types": [[], ["wavelets"], ["original", "original"], "original"],
     "clinical_columns": [[], ["age", "age"], [""], [1], "age"],
+    "subgroups": [[], ["sex", "sex"], [""], "sex"],
     "max_correlation": [0, -0.5, 1.5, math.nan],
     "ridge": [-0.1, math.nan, math.inf],
     "seed": [-1, 1.5, 2**32],

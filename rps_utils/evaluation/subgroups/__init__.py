@@ -1,0 +1,1 @@
+"""The same metrics in parts of the patients: subgroups, and centres."""
