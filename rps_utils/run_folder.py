@@ -31,6 +31,7 @@ NAMES = {
     "record": "run.json",
     "parameters": "parameters.json",
     "report": "report.html",
+    "evidence": "evidence/index.html",
 }
 
 # Tables of RUN/tables by family; a name is the family, or the family and one of its words, joined by `_`.
@@ -160,6 +161,11 @@ class RunFolder:
     def report(self) -> Path:
         """The report, one page."""
         return self.path / NAMES["report"]
+
+    @property
+    def evidence(self) -> Path:
+        """Model card and reporting guidelines, one page; the same as JSON lies beside it."""
+        return self.path / NAMES["evidence"]
 
     # Folders.
 

@@ -20,6 +20,7 @@ from rps_utils.figures.style import PAGE_COLOURS, figure_on_page
 from rps_utils.files import read_csv, read_json, write_text
 from rps_utils.finished.audit import audit, can_audit, verdict
 from rps_utils.pages import page_table, render_page
+from rps_utils.report.evidence import write_evidence
 from rps_utils.report.paper import NOT_REPORTED, PAPER_DOI, paper_and_run, run_data_kind
 from rps_utils.report.sections import SECTIONS, MetricTable
 from rps_utils.report.summary import plain_summary
@@ -128,7 +129,7 @@ def cohort_name(record: Mapping[str, Any], given: str | None) -> str:
 
 
 def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
-    """Write ``RUN/report.html`` from the files of the run folder and return its path.
+    """Write ``RUN/report.html`` from the files of the run folder, its evidence beside it, and return its path.
 
     Parameters
     ----------
@@ -145,16 +146,21 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
     run = RunFolder(folder)
     metrics, record = read_csv(run.metrics), run.read_record()
     sections, used = _filled_sections(run, metrics)
+    findings = audit(run.path) if can_audit(run.path) else None
+    cohort, scored = cohort_name(record, cohort_label), run.scores.is_file()
+    if scored:
+        write_evidence(run, cohort, findings)
     others = [path for path in sorted(run.tables.glob("*.csv")) if path.name not in used]
     page = render_page(
         "run_report.html",
-        cohort=cohort_name(record, cohort_label),
+        cohort=cohort,
         data_kind=run_data_kind(run),
         counts=_counts(run),
-        summary=plain_summary(metrics, read_csv(run.scores)) if run.scores.is_file() else None,
+        summary=plain_summary(metrics, read_csv(run.scores)) if scored else None,
+        evidence=NAMES["evidence"] if scored else "",
         c_index=page_table(paper_and_run(metrics), "Harrell's C with 95 % intervals."),
         whole_study=run.cohort.is_file(),
-        audit=_audit_lines(run),
+        audit=[] if findings is None else [verdict(run.path, findings), *findings],
         parameters=page_table(parameter_table(record.get("parameters", {})), "Parameters of the notebooks."),
         choices=page_table(NOT_REPORTED, "What the abstract does not report, and what was chosen."),
         sections=sections,
@@ -168,14 +174,6 @@ def write_report(folder: str | Path, cohort_label: str | None = None) -> Path:
         plotly=base64.b64encode(get_plotlyjs().encode()).decode(),
     )
     return write_text(page, run.report)
-
-
-def _audit_lines(run: RunFolder) -> list[str]:
-    """Return the verdict of the audit and its findings; nothing where scores came from elsewhere."""
-    if not can_audit(run.path):
-        return []
-    findings = audit(run.path)
-    return [verdict(run.path, findings), *findings]
 
 
 def _counts(run: RunFolder) -> list[str]:

@@ -116,7 +116,10 @@ def closing_steps(steps: Sequence[Step]) -> list[Step]:
         tables = tuple(name for name in written if name.startswith("metrics/"))
         closing.append(Step("metrics", tables, (NAMES["metrics"],), module="rps_utils.runs.record"))
     read = (*written, NAMES["metrics"], "logs/*.json")
-    return [*closing, Step("report", read, (NAMES["report"], NAMES["record"]), module="rps_utils.report.page")]
+    return [
+        *closing,
+        Step("report", read, (NAMES["report"], NAMES["evidence"], NAMES["record"]), module="rps_utils.report.page"),
+    ]
 
 
 def plan_text(plan: Sequence[Decision]) -> str:
