@@ -15,11 +15,14 @@ from rps_utils.evaluation.slices import (
     metric_table,
     note_at,
     prediction_note,
+    shared_landmarks,
+    slice_pairs,
     slices,
     undefined,
     usable_landmarks,
     with_predictions,
 )
+from rps_utils.intervals.comparison import paired_differences
 from rps_utils.intervals.resampling import bootstrap_estimate, joint_estimates, resample_counts
 from rps_utils.survival.brier import brier_family, null_brier
 from rps_utils.survival.follow_up import Estimate
@@ -50,6 +53,49 @@ def brier_rows(
                 rows.append(metric_row(part, name, landmark, estimate))
         rows += _integrated_rows(part, landmarks, estimates)
     return metric_table(rows)
+
+
+def brier_difference_rows(
+    scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
+) -> pd.DataFrame:
+    """Return every paired difference of Brier score and IPA at every landmark between two models of a kind.
+
+    Returns
+    -------
+    DataFrame
+        Model ``A - B``; ``brier_difference`` (below 0: A is better) and ``ipa_difference`` (above 0: A is better), on
+        the patients that both have, with basic bootstrap intervals.
+    """
+    rows = []
+    for pair, other in slice_pairs(with_predictions(scores, landmarks)):
+        counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
+        reasons = shared_landmarks(pair, other, landmarks)
+        grid = [t for t in sorted(landmarks) if not reasons[t]]
+        found = _differences(pair, other, grid, counts) if grid else {}
+        for name in ("brier", "ipa"):
+            for landmark in landmarks:
+                estimate = found.get((name, landmark), undefined(reasons[landmark]))
+                rows.append(metric_row(pair, f"{name}_difference", landmark, estimate))
+    return metric_table(rows)
+
+
+def _differences(
+    pair: Slice, other: Slice, grid: Sequence[float], counts: np.ndarray
+) -> dict[tuple[str, float], Estimate]:
+    matrices = (np.column_stack([part.lrfs(t) for t in grid]) for part in (pair, other))
+    keys = [(name, t) for name in ("brier", "ipa") for t in grid]
+    notes = [note_at(pair, t, fewest=FEWEST_AT_RISK) for _, t in keys]
+    found = paired_differences(
+        _at_landmarks, *pair.follow_up, *matrices, grid, counts=counts, method="basic", note=notes
+    )
+    return dict(zip(keys, found, strict=True))
+
+
+def _at_landmarks(
+    time: np.ndarray, event: np.ndarray, matrix: np.ndarray, grid: Sequence[float], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return Brier scores and IPA at the landmarks of a grid, without what is integrated over them."""
+    return brier_family(time, event, matrix, grid, weights)[: 2 * len(grid)]
 
 
 def _family(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict[tuple[str, float], Estimate]:

@@ -18,11 +18,14 @@ from rps_utils.evaluation.slices import (
     metric_table,
     note_at,
     prediction_note,
+    shared_landmarks,
+    slice_pairs,
     slices,
     stacked,
     undefined,
     with_predictions,
 )
+from rps_utils.intervals.comparison import paired_differences
 from rps_utils.intervals.resampling import interval_from, joint_estimates, replicate, resample_counts
 from rps_utils.survival.decision import net_benefit, net_benefit_at, net_benefits
 from rps_utils.survival.follow_up import Estimate
@@ -99,6 +102,48 @@ def net_benefit_rows(
             names = [f"net_benefit_{name}{x:g}" for x in thresholds for name in ("", "all_", "over_all_")]
             rows += [metric_row(part, name, landmark, e) for name, e in zip(names, found, strict=True)]
     return metric_table(rows)
+
+
+def net_benefit_difference_rows(
+    scores: pd.DataFrame,
+    landmarks: Sequence[float],
+    thresholds: Sequence[float],
+    *,
+    n_bootstrap: int = 2000,
+    seed: int = 2026,
+) -> pd.DataFrame:
+    """Return every paired difference of net benefit between two models of a kind, at thresholds named beforehand.
+
+    Returns
+    -------
+    DataFrame
+        Model ``A - B``; ``net_benefit_difference_<threshold>`` (above 0: A is better), on the patients that both have,
+        with basic bootstrap intervals.
+    """
+    rows = []
+    for pair, other in slice_pairs(with_predictions(scores, landmarks)):
+        counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
+        for landmark, why in shared_landmarks(pair, other, landmarks).items():
+            found = [undefined(why)] * len(thresholds)
+            if not why:
+                risks = (1 - part.lrfs(landmark) for part in (pair, other))
+                given = (*pair.follow_up, *risks, landmark, thresholds)
+                note = note_at(pair, landmark, fewest=FEWEST_AT_RISK)
+                found = paired_differences(_model_benefits, *given, counts=counts, method="basic", note=note)
+            names = [f"net_benefit_difference_{x:g}" for x in thresholds]
+            rows += [metric_row(pair, name, landmark, e) for name, e in zip(names, found, strict=True)]
+    return metric_table(rows)
+
+
+def _model_benefits(
+    time: np.ndarray,
+    event: np.ndarray,
+    risk: np.ndarray,
+    landmark: float,
+    thresholds: Sequence[float],
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    return np.array([net_benefit_at(time, event, risk, landmark, threshold, weights) for threshold in thresholds])
 
 
 def benefits_at(part: Slice, landmark: float, thresholds: Sequence[float], counts: np.ndarray) -> list[Estimate]:

@@ -68,7 +68,7 @@ def difference_rows(scores: pd.DataFrame, *, tau: float, n_bootstrap: int = 2000
     for pair, other in slice_pairs(scores):
         counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
         harrell = compare_c(
-            *pair.follow_up, pair.risk, other, tau=None, counts=counts, permutations=n_bootstrap, seed=seed
+            *pair.follow_up, pair.risk, other.risk, tau=None, counts=counts, permutations=n_bootstrap, seed=seed
         )
         rows += _difference_rows(pair, "harrell_c", np.nan, harrell)
         swapped = p_column(harrell.p_permutation, harrell.difference.note)
@@ -76,7 +76,7 @@ def difference_rows(scores: pd.DataFrame, *, tau: float, n_bootstrap: int = 2000
         if why := note_at(pair, tau):
             rows += [metric_row(pair, f"uno_c_difference{end}", tau, undefined(why)) for end in ("", "_p")]
             continue
-        uno = compare_c(*pair.follow_up, pair.risk, other, tau=tau, counts=counts, permutations=0)
+        uno = compare_c(*pair.follow_up, pair.risk, other.risk, tau=tau, counts=counts, permutations=0)
         rows += _difference_rows(pair, "uno_c", tau, uno)
     return metric_table(rows)
 

@@ -74,14 +74,14 @@ def auc_difference_rows(
     for pair, other in slice_pairs(scores):
         counts = resample_counts(len(pair.rows), replicates=n_bootstrap, seed=seed)
         reached = [t for t in landmarks if not note_at(pair, t)]
-        given = (td_aucs, *pair.follow_up, pair.risk, other, reached)
+        given = (td_aucs, *pair.follow_up, pair.risk, other.risk, reached)
         found = dict(
             zip(reached, paired_differences(*given, counts=counts, method="basic") if reached else [], strict=True)
         )
         for landmark in landmarks:
             why = note_at(pair, landmark)
             difference = found.get(landmark, undefined(why))
-            p = np.nan if why else compare_auc(*pair.follow_up, pair.risk, other, landmark).p
+            p = np.nan if why else compare_auc(*pair.follow_up, pair.risk, other.risk, landmark).p
             rows.append(metric_row(pair, "td_auc_difference", landmark, difference))
             rows.append(metric_row(pair, "td_auc_difference_p", landmark, p_column(p, why or difference.note)))
     return metric_table(rows)

@@ -88,15 +88,26 @@ def with_note(estimate: Estimate, note: str) -> Estimate:
     return estimate._replace(note="; ".join(text for text in (note, estimate.note) if text))
 
 
-def slice_pairs(scores: pd.DataFrame) -> Iterator[tuple[Slice, np.ndarray]]:
-    """Walk through pairs of models of a kind: the patients that both have, and the second model's risk."""
+def slice_pairs(scores: pd.DataFrame) -> Iterator[tuple[Slice, Slice]]:
+    """Walk through pairs of models of a kind: the patients that both have, as the first and the second judge them.
+
+    The first is called ``A - B``, as its differences are.
+    """
     for first, second in combinations(slices(scores), 2):
         if first.kind != second.kind:
             continue
-        both = first.rows.merge(second.rows[["patient_id", "risk"]], on="patient_id", suffixes=("", "_other"))
-        if len(both):
-            pair = Slice(first.split, first.kind, f"{first.model} - {second.model}", both)
-            yield pair, both["risk_other"].to_numpy(float)
+        own, other = (
+            a.rows[a.rows["patient_id"].isin(b.rows["patient_id"])].reset_index(drop=True)
+            for a, b in ((first, second), (second, first))
+        )
+        if len(own):
+            yield first._replace(model=f"{first.model} - {second.model}", rows=own), second._replace(rows=other)
+
+
+def shared_landmarks(pair: Slice, other: Slice, landmarks: Sequence[float]) -> dict[float, str]:
+    """Return, for each landmark, why two models cannot be compared by what they predict there; empty where they can."""
+    reasons = {t: prediction_note(pair, t) or prediction_note(other, t) or beyond_note(pair, t) for t in landmarks}
+    return {t: why.replace(f"{pair.model} gives", f"{pair.model.split(' - ')[0]} gives") for t, why in reasons.items()}
 
 
 def p_column(p: float, why: str) -> Estimate:

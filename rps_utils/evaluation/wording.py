@@ -89,6 +89,34 @@ def c_sentences(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return p-values corrected for how many there are (Holm 1979): each holds its level whatever the others do."""
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected[np.argsort(order)]
+
+
+def many_pairs_sentence(intervals: pd.DataFrame, p_values: pd.DataFrame | None = None) -> str:
+    """Say what it means that many pairs were compared: how many would ring by luck, and which are left after Holm.
+
+    Parameters
+    ----------
+    intervals : DataFrame
+        ``model, value, ci_low, ci_high`` of paired differences with 95 % intervals, one line a pair.
+    p_values : DataFrame, optional
+        ``model, value``: two-sided p of the same pairs.
+    """
+    pairs = intervals.dropna(subset=["value", "ci_low", "ci_high"])
+    ringing = int(((pairs["ci_low"] > 0) | (pairs["ci_high"] < 0)).sum())
+    by_luck = f"if no two models differed, about {0.05 * len(pairs):.1f} would"
+    said = f"{ringing} of {len(pairs)} intervals leave out zero; {by_luck}"
+    known = pairs.iloc[:0] if p_values is None else p_values.dropna(subset="value")
+    if known.empty:
+        return f"{said}."
+    left = known["model"][holm(known["value"].to_numpy(float)) <= 0.05]
+    return f"{said}. Corrected for {len(known)} pairs (Holm) are left: {', '.join(left) or 'none'}."
+
+
 def pairs_sentence(rows: pd.DataFrame) -> str:
     """Say how many paired differences of C are told apart from zero, and which.
 

@@ -195,6 +195,6 @@ def c_indices(scores: pd.DataFrame, tau: float | None) -> Mapping[tuple[str, str
         if tau is not None and not note_at(part, tau):
             found[part.model, part.kind, "uno_c"] = float(uno_c(*part.follow_up, part.risk, tau))
     for pair, other in slice_pairs(scores):
-        c = [float(harrell_c(*pair.follow_up, risk)) for risk in (pair.risk, other)]
+        c = [float(harrell_c(*pair.follow_up, risk)) for risk in (pair.risk, other.risk)]
         found[pair.model, pair.kind, "harrell_c_difference"] = c[0] - c[1]
     return found

@@ -10,9 +10,9 @@ from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
 from rps_utils.evaluation import risk_groups
-from rps_utils.evaluation.brier import brier_rows
+from rps_utils.evaluation.brier import brier_difference_rows, brier_rows
 from rps_utils.evaluation.calibration import calibration_rows, calibration_tables
-from rps_utils.evaluation.decision import net_benefit_rows, net_benefit_table
+from rps_utils.evaluation.decision import net_benefit_difference_rows, net_benefit_rows, net_benefit_table
 from rps_utils.evaluation.discrimination import difference_rows, discrimination_rows
 from rps_utils.evaluation.roc import auc_difference_rows, roc_table, td_auc_rows
 from rps_utils.evaluation.slices import KINDS, METRIC_COLUMNS, missing_predictions, stacked
@@ -62,8 +62,10 @@ def every_row(scores, landmarks=LANDMARKS, tau=36.0):
         td_auc_rows(scores, landmarks, n_bootstrap=B),
         auc_difference_rows(scores, landmarks, n_bootstrap=B),
         brier_rows(scores, landmarks, n_bootstrap=B),
+        brier_difference_rows(scores, landmarks, n_bootstrap=B),
         calibration_rows(scores, landmarks, n_bootstrap=50),
         net_benefit_rows(scores, landmarks, [0.3], n_bootstrap=B),
+        net_benefit_difference_rows(scores, landmarks, [0.3], n_bootstrap=B),
         risk_groups.risk_group_rows(scores, landmarks, tau=tau),
     ]
     return stacked([p for p in parts if len(p)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from scipy.stats import binomtest
 from scipy.stats import chi2 as chi2_distribution
 
 from rps_utils.intervals.resampling import Metric, interval_from, jackknife, replicate, resample_counts
+from rps_utils.survival.brier import brier_score, ipa
 from rps_utils.survival.calibration import d_calibration, observed_expected
 from rps_utils.survival.decision import gain_over_all, net_benefit_at
 from rps_utils.survival.roc import td_auc
@@ -31,6 +33,11 @@ class Cohort(NamedTuple):
     def lrfs(self) -> np.ndarray:
         """Return the true probability of being free at the horizon."""
         return np.exp(-np.exp(self.risk) * HORIZON / MEDIAN)
+
+    @property
+    def other_lrfs(self) -> np.ndarray:
+        """Return what the noisier score predicts, shrunk by what its noise is worth."""
+        return np.exp(-np.exp(0.64 / 1.64 * self.other) * HORIZON / MEDIAN)
 
 
 def draw(n: int, seed: list[int], *, excess: float = 1.0, censored: tuple[float, float] = (12.0, 90.0)) -> Cohort:
@@ -61,14 +68,19 @@ def _covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float)
 
 
 def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) -> Iterator[tuple]:
-    """Yield the coverage of bootstrap intervals of an AUC difference, a net benefit and its gain over treating all."""
+    """Yield the coverage of bootstrap intervals of a net benefit, its gain over treating all, and differences."""
     many = draw(20_000, [seed])
-    plans = {
+    plans: dict[str, Metric] = {
         "td_auc_difference": lambda c, w: (
             td_auc(c.time, c.event, c.risk, HORIZON, w) - td_auc(c.time, c.event, c.other, HORIZON, w)
         ),
         "net_benefit": lambda c, w: net_benefit_at(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
         "net_benefit_over_all": lambda c, w: gain_over_all(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
+        "brier_difference": partial(_difference, lambda c, lrfs, w: brier_score(c.time, c.event, lrfs, HORIZON, w)),
+        "ipa_difference": partial(_difference, lambda c, lrfs, w: ipa(c.time, c.event, lrfs, HORIZON, w)),
+        "net_benefit_difference": partial(
+            _difference, lambda c, lrfs, w: net_benefit_at(c.time, c.event, 1 - lrfs, HORIZON, 0.4, w)
+        ),
     }
     for n in (29, 86):
         cohorts = [draw(n, [seed, n, i]) for i in range(replicates)]
@@ -78,6 +90,10 @@ def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) 
             rows = [_limits(lambda c, weights, plan=plan: plan(c, weights), c, n, counts) for c in cohorts]
             for place, method in enumerate(METHODS):
                 yield from _covered(name, method, n, np.array(rows)[:, place], truth)
+
+
+def _difference(metric: Metric, cohort: Cohort, weights: np.ndarray | None) -> Any:
+    return metric(cohort, cohort.lrfs, weights) - metric(cohort, cohort.other_lrfs, weights)
 
 
 def _limits(metric: Metric, cohort: Cohort, n: int, counts: np.ndarray) -> list[tuple[float, float]]:
