@@ -44,7 +44,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "augmentation": ("",),
     "dl": ("layers", "c_index", "held_out", "sizes"),
     "radiomics": ("coefficients", "stability"),
-    "clinical": ("univariable", "multivariable", "sizes", "firth", "proportional_hazards"),
+    "clinical": (
+        *("univariable", "multivariable", "sizes", "firth", "proportional_hazards"),
+        *("instability", "curves"),
+    ),
     "fusion": ("hazard_ratios", "added_value", "direction", "nomogram"),
     "discrimination": ("patients", "harrell_c", "optimism", "uno_c", "differences"),
     "td_auc": ("in_words", "notes", "integrated", "differences"),

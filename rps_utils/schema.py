@@ -158,6 +158,14 @@ def _levels_belong(value: Any, where: str) -> None:
             raise ValueError(f"{where}: column {column!r} has a level that no patient had; allowed: levels in seen")
 
 
+def _knots_belong(value: Any, where: str) -> None:
+    for column, knots in value.get("knots", {}).items():
+        if column not in value["medians"]:
+            raise ValueError(f"{where}: knots of {column!r}, which is no number; allowed: those of medians")
+        if knots != sorted(knots):
+            raise ValueError(f"{where}: knots of {column!r} do not rise; allowed: rising ones")
+
+
 def mean_and_sd(value: Any, where: str) -> None:
     """Allow a mean and an SD above 0, as a list of two numbers."""
     listed(number(-HUGE, HUGE), least=2, most=2)(value, where)
@@ -195,8 +203,12 @@ DESIGN = fields(
         "levels": named(listed(text(), least=1, distinct=True)),
         "modes": named(text()),
     },
-    {"seen": named(listed(text(), least=1, distinct=True))},
+    {
+        "seen": named(listed(text(), least=1, distinct=True)),
+        "knots": named(listed(number(-HUGE, HUGE), least=3, most=3, distinct=True)),
+    },
     _levels_belong,
+    _knots_belong,
 )
 HARMONISATION = fields(
     {

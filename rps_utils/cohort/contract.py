@@ -34,6 +34,7 @@ NOT_CLINICAL = (*REQUIRED, *OPTIONAL_FILES, "split", DATA_KIND, DISTINCT, *RESER
 STUDY_MODELS = ("DL", "Rad", "Clinical", "DLCM", "RSCM", "Volume")  # what a comparator must not be called
 MISSING_CODES = ("-999", "-9999", "-999.0")
 
+CURVED = re.compile(r"rcs\((.+)\)")  # a clinical column that enters a model as a restricted cubic spline
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
 COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
@@ -141,6 +142,12 @@ def why_withheld(cohort: pd.DataFrame, show_pixels: str = "auto") -> str:
 def clinical_columns(columns: Iterable[str]) -> list[str]:
     """Return the names of the clinical columns: all but ids, files, outcome, split, kind and ``risk_<Name>``."""
     return [c for c in columns if c not in NOT_CLINICAL and not c.startswith(READY_MADE)]
+
+
+def plain_column(wanted: str) -> str:
+    """Return the column that a model is asked to use: ``age`` of ``rcs(age)``, any other as it is."""
+    found = CURVED.fullmatch(wanted)
+    return found[1] if found else wanted
 
 
 def shown_id(text: str) -> str:

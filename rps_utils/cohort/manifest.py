@@ -38,6 +38,7 @@ from rps_utils.cohort.contract import (
     comma_remedy,
     format_problems,
     is_missing,
+    plain_column,
     problem_line,
     shown_id,
     table_problem,
@@ -212,7 +213,8 @@ def lacking_columns(cells: pd.DataFrame, wanted: Iterable[str]) -> list[Problem]
     """List the clinical columns that models are to use and the cells of a manifest (`read_cells`) do not have."""
     there = clinical_columns(cells.columns)
     allowed, remedy = f"the manifest has {', '.join(there)}", "add it, or name others: -p clinical_columns=[...]"
-    return [table_problem(column, "no such column", allowed, remedy) for column in wanted if column not in there]
+    lacking = (column for column in map(plain_column, wanted) if column not in there)
+    return [table_problem(column, "no such column", allowed, remedy) for column in lacking]
 
 
 def check_cells(

@@ -1,4 +1,4 @@
-"""Calibration curves and groups."""
+"""Calibration curves and groups, and how far the promises of other samples scatter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from rps_utils.figures.style import GREY, band, interval_bars, model_colours, nothing_to_show, panel_at, panels
+from rps_utils.figures.style import (
+    GREY,
+    INK,
+    band,
+    interval_bars,
+    model_colours,
+    new_figure,
+    nothing_to_show,
+    panel_at,
+    panels,
+)
 
 
 def calibration_plot(
@@ -57,3 +67,30 @@ def calibration_plot(
     figure.update_xaxes(title="predicted risk", **axes)
     figure.update_yaxes(title=f"observed risk at {horizon_text}", col=1)
     return figure.update_yaxes(**axes)
+
+
+def instability_plot(table: pd.DataFrame, title: str, horizon_text: str) -> go.Figure:
+    """Show what models of resamples promise each patient, against what the model itself promises.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``predicted, middle, low, high``, one row a patient: risks of recurrence by the landmark.
+    title, horizon_text : str
+        Heading, and the landmark in words (``36 months``).
+
+    References
+    ----------
+    Riley & Collins, Biometrical Journal 2023, with a bar a patient in place of a dot a resample.
+    """
+    rows = table.dropna().rename(columns={"middle": "value", "low": "ci_low", "high": "ci_high"})
+    if rows.empty:
+        return nothing_to_show(title)
+    figure = new_figure(title, 480)
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash", "width": 1})
+    bars = interval_bars(rows) | {"width": 0, "color": GREY}
+    marker = {"size": 6, "color": INK}
+    figure.add_scatter(x=rows["predicted"], y=rows["value"], error_y=bars, mode="markers", marker=marker)
+    figure.update_xaxes(title=f"risk at {horizon_text}, promised by the model", range=[-0.03, 1.03], dtick=0.25)
+    figure.update_yaxes(title="the same by models of resamples", range=[-0.03, 1.03], dtick=0.25)
+    return figure.update_layout(showlegend=False)

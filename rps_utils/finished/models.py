@@ -20,7 +20,7 @@ from rps_utils.imaging import likeness
 from rps_utils.imaging.features import ExtractionSettings
 from rps_utils.imaging.patches import PatchSettings, read_patches
 from rps_utils.imaging.regions import REGIONS
-from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design
+from rps_utils.learning.cox import IMAGE_SCORE, CoxModel, Design, bend_of
 from rps_utils.learning.crossfit import Ensemble, LeftOut, Scale, cox_name, object_name
 from rps_utils.learning.fusion import FittedFusion, FusionPlan, score_directions
 from rps_utils.learning.radiomics import RadiomicModel
@@ -179,10 +179,11 @@ def plain_settings(settings: PatchSettings) -> dict[str, Any]:
 def _fusion(run: Path, model: str) -> FittedFusion:
     cox_file, design_file = COX_FILES[model]
     design = Design(**read_run_json(run, f"models/{design_file}")) if design_file else Design({}, {}, {})
-    columns = [*design.medians, *design.levels]
+    columns = [*(f"rcs({c})" if c in design.knots else c for c in design.medians), *design.levels]
     fitted = CoxModel(**read_run_json(run, f"models/{cox_file}"))
     own = [] if model == "Clinical" else [IMAGE_SCORE]
-    terms = {*own, *design.medians, *(f"{c}: {level}" for c, levels in design.levels.items() for level in levels[1:])}
+    levels = (f"{c}: {level}" for c, levels in design.levels.items() for level in levels[1:])
+    terms = {*own, *design.medians, *map(bend_of, design.knots), *levels}
     if set(fitted.terms) != terms:
         other = sorted(set(fitted.terms) ^ terms)
         raise ValueError(f"{run}/models: {cox_file} and {design_file} differ in {other}: run the chain again")

@@ -17,12 +17,15 @@ from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 from scipy import stats
 
+from rps_utils.cohort.contract import plain_column
 from rps_utils.scores import lrfs_column
+from rps_utils.survival.calibration import restricted_cubic, spline_knots
 from rps_utils.survival.partial_likelihood import fit_firth
 
 IMAGE_SCORE = "image_score"  # the term that is a score of the image
 SEPARATED_SE = 5.0
 FEWEST_EVENTS = 10  # for each term
+FEWEST_TO_BEND = 8  # different values of a column
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class Design:
         Categorical column to its most frequent training level, which fills a missing value.
     seen : dict
         Categorical column to every level that a training patient had.
+    knots : dict
+        Continuous column that enters as a restricted cubic spline to its three knots; its further term is named
+        ``column, bend``.
     """
 
     medians: dict[str, float]
     levels: dict[str, list[str]]
     modes: dict[str, str]
     seen: dict[str, list[str]] = field(default_factory=dict)
+    knots: dict[str, list[float]] = field(default_factory=dict)
 
     def matrix(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the terms of `rows` (patients x terms), indexed by ``patient_id``.
@@ -53,12 +60,38 @@ class Design:
         """
         rows = rows.set_index("patient_id")
         continuous = {c: rows[c].astype(float).fillna(m) for c, m in self.medians.items()}
+        curves = {c: restricted_cubic(continuous[c].to_numpy(), np.array(k)) for c, k in self.knots.items()}
+        bends = {bend_of(c): curve[:, 1] for c, curve in curves.items()}
         dummies = {
             f"{c}: {level}": (rows[c].fillna(self.modes[c]).astype(str) == level).astype(float)
             for c, levels in self.levels.items()
             for level in levels[1:]
         }
-        return pd.DataFrame({**continuous, **dummies}, index=rows.index)
+        return pd.DataFrame({**continuous, **bends, **dummies}, index=rows.index)
+
+
+def bend_of(column: str) -> str:
+    """Name the second term of a restricted cubic spline; the first is the column itself."""
+    return f"{column}, bend"
+
+
+def learn_knots(values: pd.Series, column: str) -> list[float]:
+    """Return the three knots of a column for a restricted cubic spline: quantiles, no outcome among them.
+
+    Raises
+    ------
+    ValueError
+        The column is no number, or has too few different values to bend.
+    """
+    numeric = pd.api.types.is_numeric_dtype(values)
+    known = values.dropna().to_numpy(float) if numeric else np.array([])
+    different = len(np.unique(known))
+    knots = spline_knots(known) if different >= FEWEST_TO_BEND else np.zeros(3)
+    if (np.diff(knots) <= 0).any():
+        found = f"{different} different numbers" if numeric else "words"
+        allowed = f"{FEWEST_TO_BEND} different ones or more, whose quantiles of 10, 50 and 90 % differ"
+        raise ValueError(f"rcs({column}): {found} in training; allowed: {allowed}; ask for {column}, a line, instead")
+    return [float(k) for k in knots]
 
 
 def learn_design(training: pd.DataFrame, columns: Sequence[str], minimum_per_level: int = 5) -> Design:
@@ -69,15 +102,17 @@ def learn_design(training: pd.DataFrame, columns: Sequence[str], minimum_per_lev
     training : DataFrame
         Patients to learn from, with `columns`. Numeric columns are continuous, others categorical.
     columns : sequence of str
-        Columns that enter the model.
+        Columns that enter the model; ``rcs(age)`` enters as a restricted cubic spline with three knots.
     minimum_per_level : int
         A level seen in fewer training patients gets no term: its coefficient would be noise or infinite.
 
     Raises
     ------
     ValueError
-        A column is missing from the table or empty in training.
+        A column is missing from the table, empty in training, or asked to bend and cannot (`learn_knots`).
     """
+    curved = [plain_column(c) for c in columns if plain_column(c) != c]
+    columns = [plain_column(c) for c in columns]
     absent = [c for c in columns if c not in training.columns]
     if absent:
         raise ValueError(f"clinical_columns names {absent}, not in the manifest; there: {list(training.columns)}")
@@ -92,6 +127,7 @@ def learn_design(training: pd.DataFrame, columns: Sequence[str], minimum_per_lev
         levels={c: sorted(n.index[n >= minimum_per_level]) or [modes[c]] for c, n in words.items()},
         modes=modes,
         seen={c: sorted(n.index) for c, n in words.items()},
+        knots={c: learn_knots(training[c], c) for c in curved},
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from rps_utils.learning.cox import CoxModel
+from rps_utils.learning.cox import CoxModel, bend_of
 from rps_utils.scores import lrfs_column
+from rps_utils.survival.calibration import restricted_cubic
 
 LRFS_TICKS = [0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.01]
 
@@ -34,12 +35,15 @@ class Nomogram:
         Length of one unit of the linear predictor.
     risk_at_zero : float
         The model's risk score of a patient with 0 points.
+    knots : mapping
+        Axis of a restricted cubic spline to its knots: its marks are not evenly spaced, and it may turn back.
     """
 
     model: CoxModel
     ticks: pd.DataFrame
     points_per_log_hazard: float
     risk_at_zero: float
+    knots: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def total_of_risk(self, risk: pd.Series | np.ndarray | float) -> pd.Series | np.ndarray | float:
         """Return the total points of a risk score (the model's linear predictor)."""
@@ -89,7 +93,12 @@ def axis_values(values: pd.Series, discrete: int = 9) -> np.ndarray:
     return pretty(different[0], different[-1])
 
 
-def make_nomogram(model: CoxModel, matrix: pd.DataFrame, levels: Mapping[str, Sequence[str]] | None = None) -> Nomogram:
+def make_nomogram(
+    model: CoxModel,
+    matrix: pd.DataFrame,
+    levels: Mapping[str, Sequence[str]] | None = None,
+    knots: Mapping[str, Sequence[float]] | None = None,
+) -> Nomogram:
     """Lay out a Cox model on axes.
 
     Parameters
@@ -100,6 +109,8 @@ def make_nomogram(model: CoxModel, matrix: pd.DataFrame, levels: Mapping[str, Se
     levels : mapping, optional
         Categorical column to its levels, the reference first (``Design.levels``). Its terms ``column: level``
         share one axis.
+    knots : mapping, optional
+        Column that enters as a restricted cubic spline to its knots (``Design.knots``). Its two terms share one axis.
 
     Raises
     ------
@@ -107,7 +118,7 @@ def make_nomogram(model: CoxModel, matrix: pd.DataFrame, levels: Mapping[str, Se
         Every coefficient is 0: there is nothing to give points for.
     """
     weights = dict(zip(model.terms, model.coefficients, strict=True))
-    axes = _axes(weights, matrix, levels or {})
+    axes = _axes(weights, matrix, levels or {}, knots or {})
     lengths = [np.ptp(effects) for _, _, effects in axes.values()]
     if not max(lengths) > 0:
         raise ValueError(f"all coefficients of {model.terms} are 0: a nomogram needs a term that matters")
@@ -117,14 +128,19 @@ def make_nomogram(model: CoxModel, matrix: pd.DataFrame, levels: Mapping[str, Se
         for name, (labels, values, effects) in axes.items()
     ]
     lowest = sum(min(effects) for _, _, effects in axes.values())
-    return Nomogram(model, pd.concat(marks, ignore_index=True), scale, lowest - _centre_effect(model))
+    return Nomogram(model, pd.concat(marks, ignore_index=True), scale, lowest - _centre_effect(model), knots or {})
 
 
 def _centre_effect(model: CoxModel) -> float:
     return float(np.dot(model.centre, model.coefficients))
 
 
-def _axes(weights: dict[str, float], matrix: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> dict:
+def _axes(
+    weights: dict[str, float],
+    matrix: pd.DataFrame,
+    levels: Mapping[str, Sequence[str]],
+    knots: Mapping[str, Sequence[float]],
+) -> dict:
     """Return axis to (labels, values, log hazards) in the order of the model's terms."""
     axes: dict[str, tuple[list[str], float | np.ndarray, np.ndarray]] = {}
     owner = {f"{column}: {level}": column for column, found in levels.items() for level in found[1:]}
@@ -133,10 +149,16 @@ def _axes(weights: dict[str, float], matrix: pd.DataFrame, levels: Mapping[str, 
             column = owner[term]
             names = list(levels[column])
             axes[column] = (names, np.nan, np.array([weights.get(f"{column}: {name}", 0.0) for name in names]))
-        else:
+        elif term not in map(bend_of, knots):
             values = axis_values(matrix[term])
-            axes[term] = ([f"{value:g}" for value in values], values, weight * values)
+            effects = _bent(weights, term, knots[term], values) if term in knots else weight * values
+            axes[term] = ([f"{value:g}" for value in values], values, effects)
     return axes
+
+
+def _bent(weights: Mapping[str, float], column: str, knots: Sequence[float], values: np.ndarray) -> np.ndarray:
+    """Return the log hazards of a restricted cubic spline."""
+    return restricted_cubic(values, np.array(knots)) @ [weights[column], weights[bend_of(column)]]
 
 
 def read_points(nomogram: Nomogram, findings: Mapping[str, float | str]) -> pd.DataFrame:
@@ -158,8 +180,18 @@ def read_points(nomogram: Nomogram, findings: Mapping[str, float | str]) -> pd.D
     for name, marks in nomogram.ticks.groupby("axis", sort=False):
         if name not in findings:
             raise ValueError(f"findings has no {name!r}; needed: {list(nomogram.ticks['axis'].unique())}")
-        rows.append({"axis": name, "finding": findings[name], "points": _points_at(marks, findings[name])})
+        curved = name in nomogram.knots
+        points = _points_on_curve(nomogram, marks, findings[name]) if curved else _points_at(marks, findings[name])
+        rows.append({"axis": name, "finding": findings[name], "points": points})
     return pd.DataFrame(rows)
+
+
+def _points_on_curve(nomogram: Nomogram, marks: pd.DataFrame, finding: float | str) -> float:
+    """Return the points of the model itself: between the marks of a curve a ruler is only nearly right."""
+    name, first = str(marks["axis"].iloc[0]), marks.iloc[0]
+    weights = dict(zip(nomogram.model.terms, nomogram.model.coefficients, strict=True))
+    at, start = _bent(weights, name, nomogram.knots[name], np.array([float(finding), first["value"]]))
+    return float(first["points"] + (at - start) * nomogram.points_per_log_hazard)
 
 
 def _points_at(marks: pd.DataFrame, finding: float | str) -> float:

@@ -152,7 +152,7 @@ def spline_knots(x: np.ndarray) -> np.ndarray:
     return knots
 
 
-def _spline(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
+def restricted_cubic(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
     """Return x and its restricted cubic spline term (linear beyond the outer knots)."""
     low, middle, high = knots
     cubes = [np.maximum(x - k, 0) ** 3 for k in knots]
@@ -192,7 +192,7 @@ def _smooth_observed(
     knots = spline_knots(x)
     if (np.diff(knots) <= 0).any():
         return nothing
-    basis = _spline(x, knots)
+    basis = restricted_cubic(x, knots)
     beta = fit_partial_likelihood(time, event, basis, counts).coefficients
     hazard = baseline_hazard(time, event, basis, beta, horizon, counts, ties)
     return -np.expm1(-hazard[:, None] * np.exp(beta @ basis.T))

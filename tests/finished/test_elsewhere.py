@@ -97,6 +97,8 @@ VALUES = {
     "image type unknown": ("rad_extraction", change("image_types", value=["original", "exec"])),
     "mode that nobody had": ("clinical_design", change("modes", "grade", value="G9")),
     "level in no column": ("clinical_design", lambda c: {**c, "levels": {}}),
+    "knots of a word": ("clinical_design", lambda c: {**c, "knots": {"grade": [1.0, 2.0, 3.0]}}),
+    "knots that fall": ("clinical_design", lambda c: {**c, "knots": {"age": [70.0, 60.0, 50.0]}}),
     "precision not square": ("likeness", change("precision", 0, value=[1.0])),
     "zero SD of images": ("likeness", change("sds", 0, value=0.0)),
     "bound of a certain level": ("bounds", change("level", value=1.5)),

@@ -150,3 +150,45 @@ def test_lrfs_at_the_own_time_is_that_of_the_curve(cohort):
     own = model.lrfs_at(matrix.iloc[:3], pd.Series([9999.0, 36.0, 12.0], matrix.index[[2, 1, 0]]))
     curve = model.lrfs(matrix.iloc[:3], [12, 36, model.times[-1]])
     np.testing.assert_allclose(own, [curve.iloc[0, 0], curve.iloc[1, 1], curve.iloc[2, 2]])
+
+
+def test_a_curve_adds_the_spline_term_of_hmisc_and_keeps_its_knots(cohort):
+    """Harrell's truncated power basis, by its definition; with 90 patients the outer knots are the fifth values."""
+    training = cohort[cohort["split"] == "training"]
+    design = cox.learn_design(training, ["rcs(age)", "grade"])
+    low, middle, high = design.knots["age"]
+    ages = np.sort(training["age"].to_numpy())
+    assert (low, high) == (ages[4], ages[-5]) and middle == np.median(ages)
+    x = np.array([low - 5, (low + middle) / 2, high + 7])
+    cube = np.maximum(x - np.array([[low], [middle], [high]]), 0) ** 3
+    ratio = np.array([1, -(high - low) / (high - middle), (middle - low) / (high - middle)])
+    rows = pd.DataFrame({"patient_id": list("ABC"), "age": x, "grade": "G1"})
+    found = design.matrix(rows)
+    assert list(found) == ["age", "age, bend", "grade: G2", "grade: G3"]
+    np.testing.assert_allclose(found["age, bend"], ratio @ cube / (high - low) ** 2, atol=1e-9)
+
+
+def test_a_curve_fills_gaps_by_the_median_and_a_design_without_knots_has_lines(cohort):
+    design = cox.learn_design(cohort, ["rcs(age)"])
+    gap = pd.DataFrame({"patient_id": ["A", "B"], "age": [np.nan, design.medians["age"]]})
+    filled = design.matrix(gap)
+    assert (filled.loc["A"] == filled.loc["B"]).all() and filled.notna().all(axis=None)
+    older = {name: value for name, value in vars(design).items() if name != "knots"}
+    assert list(cox.Design(**older).matrix(gap)) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            "rcs(grade)",
+            r"rcs\(grade\): words in training; allowed: 8 different ones or more, .*; ask for grade, a line",
+        ),
+        ("rcs(organs)", r"rcs\(organs\): 3 different numbers in training; allowed: 8 different ones"),
+        ("rcs(gone)", r"clinical_columns names \['gone'\], not in the manifest"),
+    ],
+)
+def test_a_column_that_cannot_bend_is_refused(cohort, column, message):
+    cohort["organs"] = np.arange(len(cohort)) % 3
+    with pytest.raises(ValueError, match=message):
+        cox.learn_design(cohort, [column, "age"])

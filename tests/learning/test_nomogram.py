@@ -30,6 +30,18 @@ def test_points_read_off_the_axes_give_the_models_own_lrfs(drawn):
     np.testing.assert_allclose(made.total_of_risk(made.model.risk(matrix)), totals, atol=1e-6)
 
 
+def test_a_curve_has_one_axis_and_its_points_are_those_of_the_model(cohort):
+    training = cohort[cohort["split"] == "training"]
+    design = cox.learn_design(training, ["rcs(age)", "grade"])
+    matrix = design.matrix(training)
+    matrix.insert(0, "image_score", training.set_index("patient_id")["signal"])
+    made = make_nomogram(cox.fit_cox(matrix, training), matrix, design.levels, design.knots)
+    assert list(made.ticks["axis"].unique()) == ["image_score", "age", "grade"]
+    totals = [read_points(made, finding)["points"].sum() for finding in findings_of(training)]
+    np.testing.assert_allclose(made.lrfs(totals, LANDMARKS), made.model.lrfs(matrix, LANDMARKS), atol=1e-6)
+    draw_nomogram(made, LANDMARKS)
+
+
 def test_a_ruler_on_the_drawing_gives_the_models_own_lrfs(drawn):
     """Only the figure is used: places of marks, straight lines between them on the scale they are drawn in."""
     made, matrix, training = drawn
