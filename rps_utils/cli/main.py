@@ -13,7 +13,7 @@ from rps_utils.cli.data import check_command, ingest_command, public
 from rps_utils.cli.errors import ended_by_signals, explain, make_printable
 from rps_utils.cli.lab import phantom_command, study
 from rps_utils.cli.options import Group
-from rps_utils.cli.run import audit_command, evaluate_command, predict_command, run_command
+from rps_utils.cli.run import audit_command, evaluate_command, predict_command, recalibrate_command, run_command
 
 SIGPIPE = 13
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
@@ -28,7 +28,7 @@ def rps() -> None:
 
 
 for command in (
-    *(phantom_command, run_command, evaluate_command, predict_command, study),
+    *(phantom_command, run_command, evaluate_command, predict_command, recalibrate_command, study),
     *(ingest_command, public, check_command, audit_command),
 ):
     rps.add_command(command)

@@ -123,6 +123,24 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
         click.echo(f"{len(flagged)} unlike the training patients{': ' * bool(flagged)}{', '.join(flagged)}")
 
 
+@click.command("recalibrate", cls=Command)
+@click.argument("scores", type=InputFile("a table of scores, CSV"), metavar="SCORES.csv")
+@click.option("--out", type=OUT_FILE, required=True, metavar="NEW.csv", help="frozen and updated scores to write")
+@click.option("--model", cls=Several, metavar="NAME", help="which models; without it all with probabilities")
+@click.option("--seed", type=click.IntRange(min=0), default=2026, help="deals the patients into folds")
+def recalibrate_command(scores: Path, out: Path, model: Sequence[str], seed: int) -> None:
+    """Update the level, and level and slope, of frozen models for a new hospital."""
+    from rps_utils.files import write_csv
+    from rps_utils.learning.refits.recalibration import recalibrate, update_sentence, updates_table
+    from rps_utils.scores import read_scores
+
+    updated, updates = recalibrate(read_scores(scores), model, seed=seed)
+    write_csv(updates_table(updates), out.with_name(f"{out.stem}_updates.csv"))
+    for update in updates:
+        click.echo(update_sentence(update))
+    click.echo(f"{write_csv(updated, out)}: judge before and after by rps evaluate {out} --out DIR")
+
+
 @click.command("audit", cls=Command)
 @click.argument("run", type=RUN, metavar="RUN")
 @click.option(
