@@ -19,8 +19,8 @@ from rps_utils.cohort.splits import stratified_folds
 from rps_utils.scores import OWN_TIME, lrfs_column, lrfs_columns, lrfs_landmarks
 from rps_utils.survival.calibration import within_bounds
 
-FEWEST_EVENTS = {"level": 5, "level and slope": 20}
-FOLDS = 5
+EVENTS_TO_LEARN = {"level": 5, "level and slope": 20}
+UPDATE_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def learn_update(rows: pd.DataFrame, kind: str) -> Update:
     Crowson, Atkinson and Therneau, Stat Methods Med Res 2016;25:1692.
     """
     model, events = rows["model"].iloc[0], int(rows["event"].sum())
-    if events < FEWEST_EVENTS[kind]:
+    if events < EVENTS_TO_LEARN[kind]:
         raise ValueError(
-            f"{model}: {events} recurrences to learn its {kind} from; at least {FEWEST_EVENTS[kind]} are asked for"
+            f"{model}: {events} recurrences to learn its {kind} from; at least {EVENTS_TO_LEARN[kind]} are asked for"
         )
     promised = np.exp(_log_hazard(rows[OWN_TIME]))
     middle = _at_middle(rows)
@@ -126,7 +126,7 @@ def recalibrate(
     models : sequence of str
         Which to update; none: all that have probabilities.
     seed : int
-        Deals the patients into `FOLDS` folds.
+        Deals the patients into `UPDATE_FOLDS` folds.
 
     Returns
     -------
@@ -143,16 +143,16 @@ def recalibrate(
     """
     able = _updatable(scores, models)
     parts, updates = [scores[scores["kind"] == "validation"]], list[Update]()
-    for rows, kind in product(able, FEWEST_EVENTS):
-        if rows["event"].sum() * (FOLDS - 1) // FOLDS < FEWEST_EVENTS[kind]:
+    for rows, kind in product(able, EVENTS_TO_LEARN):
+        if rows["event"].sum() * (UPDATE_FOLDS - 1) // UPDATE_FOLDS < EVENTS_TO_LEARN[kind]:
             continue
-        folds = stratified_folds(rows["time_months"], rows["event"], FOLDS, [seed, 5])
+        folds = stratified_folds(rows["time_months"], rows["event"], UPDATE_FOLDS, [seed, 5])
         updates.append(learn_update(rows, kind))
-        for fold in range(FOLDS):
+        for fold in range(UPDATE_FOLDS):
             parts.append(apply_update(learn_update(rows[folds != fold], kind), rows[folds == fold]))
     if not updates:
         most = max(int(rows["event"].sum()) for rows in able)
-        raise ValueError(f"{most} recurrences; to learn a level in {FOLDS} folds at least 7 are needed")
+        raise ValueError(f"{most} recurrences; to learn a level in {UPDATE_FOLDS} folds at least 7 are needed")
     return pd.concat(parts, ignore_index=True), updates
 
 
