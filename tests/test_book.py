@@ -56,6 +56,16 @@ def test_solutions_are_folded_and_lose_their_markers():
     assert all(c.metadata["tags"] == ["hide-input"] for c in marked)
 
 
+def test_a_quiz_stands_on_the_page_with_its_questions_and_in_a_box_that_is_closed():
+    folder = ROOT / "notebooks" / "exercises"
+    notebook = make_book.with_quizzes(nbformat.read(folder / "05_clinical_cox.ipynb", 4), folder)
+    (cell,) = [c for c in notebook.cells if c.cell_type == "code" and "display_quiz" in c.source]
+    page = cell.outputs[0].data["text/html"]
+    assert cell.metadata["tags"] == ["remove-input"]
+    assert page.count("<div") == page.split("<script>")[0].count("</div>") == 1
+    assert all(q["question"] in page for q in json.loads((folder / "quizzes" / "day_2.json").read_text("utf-8")))
+
+
 def test_a_link_that_leads_out_of_the_book_becomes_its_words(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("")

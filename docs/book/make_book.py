@@ -12,9 +12,13 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import nbformat
+from jupyterquiz import display_quiz
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as build
 
@@ -24,6 +28,7 @@ from rps_utils.figures.style import PLOTLY
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
+QUIZ = re.compile(r'display_quiz\("([^"]+)"\)')
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 FIGURE = '<figure class="rps-figure">{picture}<script type="application/json">{data}</script></figure>'
 
@@ -63,6 +68,31 @@ def with_folded_solutions(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def with_quizzes(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Return exercises whose quizzes answer a click on the page, as they do in JupyterLab.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+    folder : Path
+        Where the notebook lies; the quizzes are named from there.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and (found := QUIZ.search(cell.source)):
+            cell.outputs = [new_output("display_data", {"text/html": quiz_page(folder / found[1])})]
+            cell.metadata["tags"] = ["remove-input"]
+    return notebook
+
+
+def quiz_page(path: Path) -> str:
+    """Return the piece of a page that shows a quiz; its box, which jupyterquiz leaves open, is closed."""
+    shown: list[Any] = []
+    with patch("jupyterquiz.dynamic.display.display", shown.append):
+        display_quiz(str(path))
+    box, script = (part.data for part in shown)
+    return f"{box}</div><script>{script}</script>"
+
+
 def without_dead_links(text: str, page: Path, pages: Path) -> str:
     """Return a text whose links lead to other pages of the book or to the web; of others only the words are left."""
 
@@ -95,7 +125,8 @@ def write_pages(run: Path, pages: Path) -> None:
             )
         _write(for_the_book(nbformat.read(executed, 4)), pages / "notebooks" / path.name)
     for path in sorted([*ROOT.glob("notebooks/exercises/*.ipynb"), *ROOT.glob("notebooks/labs/*.ipynb")]):
-        _write(with_folded_solutions(nbformat.read(path, 4)), pages / path.relative_to(ROOT))
+        notebook = with_quizzes(with_folded_solutions(nbformat.read(path, 4)), path.parent)
+        _write(notebook, pages / path.relative_to(ROOT))
     for path in sorted([*pages.rglob("*.md"), *pages.rglob("*.ipynb")]):
         _mend_links(path, pages)
     static = pages / "_static"
