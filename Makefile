@@ -18,7 +18,7 @@ UV := 0.13.9
 COMPILE = .make/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster bench kills fuzz book docs lab exercises labs course
+.PHONY: help prerequisites install lock reproduce test lint types unit chain browser cluster bench kills fuzz book docs lab exercises labs course slides
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ course: install ## a cohort for a class: SEED=2026 GROUP=seed_2026 PATIENTS=115 
 
 book: install ## a site of the executed notebooks of RUN=runs/default, for reading offline: build/book/html/index.html
 	$(BIN)/python docs/book/make_book.py $(RUN) build/book
+
+slides: install ## the figures of RUN=runs/default as pictures for slides, with captions and alternative texts, into build/slides
+	$(BIN)/python -m rps_utils.course.slides $(RUN) build/slides
 
 docs: install ## write docs/architecture.md anew from the code and the notebooks
 	$(BIN)/python docs/architecture.py
