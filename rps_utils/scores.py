@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.files import MISSING, read_csv
-from rps_utils.texts.cells import is_formula
+from rps_utils.texts.cells import comma_remedy, is_formula
+from rps_utils.texts.persons import HIDDEN, personal_kind, unless_personal
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
 KINDS_OF_SPLIT = {"training": ("apparent", "cross_fitted"), "validation": ("validation",)}
@@ -49,13 +50,17 @@ def lrfs_columns(scores: pd.DataFrame) -> list[str]:
     return [*map(lrfs_column, lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
 
 
+# Letters of Cyrillic and Greek that are drawn like a Latin one, small or capital.
+LOOK_ALIKE = str.maketrans("авеԁгһіјкмнорԛстухѕѡᴦαβεζηικμνορτυχ", "abedrhijkmhopqctyxswrabezhikmvoptyx")
+
+
 def alike(name: str) -> str:
-    """Return a name as a reader may confuse it: without capitals, spaces, invisible signs and Unicode's variants.
+    """Return a name as a reader may confuse it: without capitals, spaces, invisible signs, variants, alphabets.
 
     Two names that are alike must not stand for two things: a reader cannot tell them apart, nor can some file systems.
     """
     seen = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c)[0] not in "CZ")
-    return unicodedata.normalize("NFKC", "".join(seen).casefold())
+    return unicodedata.normalize("NFKC", "".join(seen).casefold()).translate(LOOK_ALIKE)
 
 
 def by_cause(table: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +182,7 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    if faults := [*_formula_faults(scores), *_column_faults(scores), *_name_faults(scores)]:
+    if faults := [*_formula_faults(scores), *_column_faults(scores), *_name_faults(scores), *_person_faults(scores)]:
         return faults
     faults = [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
     return faults or list(_prediction_faults(scores))
@@ -202,6 +207,9 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
         seen: dict[str, str] = {}
         for name in scores[column].dropna().unique():
             shown = ascii(name) if not str(name).isprintable() else repr(name)
+            if column == "patient_id" and (kind := personal_kind(str(name))):
+                yield f"column {column}: {kind} {HIDDEN}; allowed: a pseudonym, that leads to nobody"
+                continue
             if not isinstance(name, str) or not alike(name) or name != name.strip() or not name.isprintable():
                 yield f"column {column}: {shown}; allowed: printable text that neither begins nor ends with a space"
                 continue
@@ -209,6 +217,17 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
             if first != name:
                 only = f"{first!a} and {name!a} differ in capitals, spaces or invisible signs only"
                 yield f"column {column}: {only}; one name for one, names that a reader can tell apart for two"
+
+
+def _person_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse what points to a person in columns that the contract does not know: the evaluation copies them."""
+    known = {*COLUMNS, DIED, NO_LRFS, MADE_BY, CUTOFF, *lrfs_columns(scores)}
+    for column in (c for c in scores.columns if c not in known and scores[c].dtype == object):
+        for row, text in enumerate(scores[column], 2):
+            if isinstance(text, str) and (kind := personal_kind(text)):
+                where = f"row {row}, column {unless_personal(column)}"
+                yield f"{where}: {kind} {HIDDEN}; remove the column, it is not needed"
+                break
 
 
 def _formula_faults(scores: pd.DataFrame) -> Iterator[str]:
@@ -251,7 +270,11 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
 def _fault(scores: pd.DataFrame, column: str, wrong: pd.Series, allowed: str) -> str:
     first = int(np.flatnonzero(wrong)[0])
     more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
-    return f"row {first + 2}, column {column}: {scores[column].tolist()[first]!r}; allowed: {allowed}{more}"
+    value = scores[column].tolist()[first]
+    said = unless_personal(value) if isinstance(value, str) else ""
+    remedy = comma_remedy(value) if isinstance(value, str) else ""
+    shown = said if said != value and said else repr(value)
+    return f"row {first + 2}, column {column}: {shown}; allowed: {allowed}{more}{'; ' * bool(remedy)}{remedy}"
 
 
 def _kind_faults(scores: pd.DataFrame) -> list[str]:

@@ -29,6 +29,20 @@ FAULTS = {
     "lrfs in percent": ("lrfs_36", 50.0, "row 2, column lrfs_36: .*50.*; allowed: empty, or an LRFS probability"),
     "unknown split": ("split", "test", "row 2, column split: 'test'; allowed: training or validation"),
     "kind of the other split": ("kind", "validation", "column kind: 'validation' in split training; allowed there"),
+    "comma for a point": ("risk", "0,5", "row 2, column risk: '0,5'; .*write 0.5"),
+    "comma of either kind": (
+        "time_months",
+        "1,234",
+        "1234 if the comma parts thousands, 1.234 if",
+    ),
+    "a person in a cell of numbers": ("risk", "Doe^Jane", r"row 2, column risk: a name \(not shown\); allowed"),
+    "an id with a date": (
+        "patient_id",
+        "P-1961-03-07",
+        r"patient_id: a date \(not shown\); allowed: a pseudonym",
+    ),
+    "an id that is a name": ("patient_id", "Jane Doe", r"column patient_id: a name \(not shown\)"),
+    "an id that is a telephone number": ("patient_id", "tel 030 1234567", r"a long number \(not shown\)"),
     "patient twice": ("patient_id", "P001", "patient P001 has more than one row of model DL, kind apparent"),
 }
 
@@ -75,6 +89,8 @@ def two_models(table, first, second):
 ALIKE = {
     "space behind": ("A", "A "),
     "capitals": ("DLCM", "dlcm"),
+    "Cyrillic": ("RSCM", "RS\u0421M"),
+    "Greek": ("Rad", "R\u03b1d"),
     "space inside": ("A B", "AB"),
     "invisible sign": ("A", "A\u200b"),
     "soft hyphen": ("AB", "A\u00adB"),
@@ -232,3 +248,15 @@ def test_deaths_that_contradict_themselves_are_named(table, tmp_path, column, va
     wrong.loc[0, column] = value
     with pytest.raises(scores.ScoreTableError, match=message):
         scores.read_scores(write_csv(wrong, tmp_path / "s.csv"))
+
+
+def test_a_column_that_is_not_needed_may_hold_no_person(table, tmp_path):
+    """The evaluation copies the whole table."""
+    noted = table.assign(note=["seen 07.03.1961", *[""] * (len(table) - 1)])
+    with pytest.raises(
+        scores.ScoreTableError, match=r"row 2, column note: a date \(not shown\); remove the column"
+    ) as told:
+        scores.read_scores(write_csv(noted, tmp_path / "s.csv"))
+    assert "1961" not in str(told.value)
+    plain = table.assign(note="second reading")
+    assert list(scores.read_scores(write_csv(plain, tmp_path / "s.csv"))["note"].unique()) == ["second reading"]

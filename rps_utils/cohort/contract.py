@@ -10,7 +10,6 @@ import pandas as pd
 
 from rps_utils.files import FLAGS, MISSING, TEXT
 from rps_utils.scores import READY_MADE
-from rps_utils.texts.cells import DECIMAL_COMMA, NUMBER
 from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
@@ -36,9 +35,6 @@ MISSING_CODES = ("-999", "-9999", "-999.0")
 
 CURVED = re.compile(r"rcs\((.+)\)")  # a clinical column that enters a model as a restricted cubic spline
 PATIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
-COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
-POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII)  # 1.234,5
 REAL_ID = re.compile(r"\d{6,}|.*(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01]).*|\d{3}-\d{2}-\d{4}", re.ASCII)
 IDENTIFYING = re.compile(r"(^|_)(name|surname|birth|birthdate|dob|mrn|address|phone|email)(_|$)", re.IGNORECASE)
 
@@ -154,24 +150,6 @@ def shown_id(text: str) -> str:
     """Return a patient's id for a message, unless it may be a real one or, having no digit, a name."""
     named = (len(text) > 3 and not re.search(r"\d", text)) or (re.search(r"[\s^,]", text) and personal_kind(text))
     return f"id {HIDDEN}" if named or REAL_ID.fullmatch(text) or DATE.search(text) else text
-
-
-def comma_remedy(text: str) -> str:
-    """Say how a number with a comma, or with groups of three digits, is to be written; empty where it is neither.
-
-    ``1,234`` may be more than a thousand or a little more than one: nobody can tell, so both are said.
-    """
-    digits = re.sub("[ '\u00a0\u202f]", "", text)
-    if AMBIGUOUS.fullmatch(text):
-        as_group, as_decimal = text.replace(",", ""), text.replace(",", ".")
-        return f"write {as_group} if the comma parts thousands, {as_decimal} if it is the decimal sign"
-    if COMMA_GROUPS.fullmatch(digits):
-        return f"write {digits.replace(',', '')}"
-    if POINT_GROUPS.fullmatch(digits):
-        return f"write {digits.replace('.', '').replace(',', '.')}"
-    if DECIMAL_COMMA.fullmatch(digits):
-        return f"write {digits.replace(',', '.')}"
-    return f"write {digits}" if digits != text and NUMBER.fullmatch(digits) else ""
 
 
 def problem_line(problem: Problem) -> int:

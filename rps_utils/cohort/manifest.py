@@ -35,7 +35,6 @@ from rps_utils.cohort.contract import (
     Notice,
     Problem,
     clinical_columns,
-    comma_remedy,
     format_problems,
     is_missing,
     plain_column,
@@ -46,7 +45,7 @@ from rps_utils.cohort.contract import (
 from rps_utils.cohort.scans import check_images, check_paths, given_files
 from rps_utils.files import MISSING, TableError, are_codes, read_lines, typed_column
 from rps_utils.scores import LONGEST_MEDIAN, READY_MADE, alike
-from rps_utils.texts.cells import NUMBER, is_formula
+from rps_utils.texts.cells import NUMBER, comma_remedy, is_formula
 from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 
 

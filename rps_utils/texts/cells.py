@@ -6,6 +6,9 @@ import re
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234
+COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234,567.8
+POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+|[+-]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII)  # 1.234,5
 
 
 def is_formula(text: str) -> bool:
@@ -17,3 +20,21 @@ def is_formula(text: str) -> bool:
 def safe_cell(text: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: such text gets an apostrophe in front."""
     return f"'{text}" if is_formula(text) else text
+
+
+def comma_remedy(text: str) -> str:
+    """Say how a number with a comma, or with groups of three digits, is to be written; empty where it is neither.
+
+    ``1,234`` may be more than a thousand or a little more than one: nobody can tell, so both are said.
+    """
+    digits = re.sub("[ '\u00a0\u202f]", "", text)
+    if AMBIGUOUS.fullmatch(text):
+        as_group, as_decimal = text.replace(",", ""), text.replace(",", ".")
+        return f"write {as_group} if the comma parts thousands, {as_decimal} if it is the decimal sign"
+    if COMMA_GROUPS.fullmatch(digits):
+        return f"write {digits.replace(',', '')}"
+    if POINT_GROUPS.fullmatch(digits):
+        return f"write {digits.replace('.', '').replace(',', '.')}"
+    if DECIMAL_COMMA.fullmatch(digits):
+        return f"write {digits.replace(',', '.')}"
+    return f"write {digits}" if digits != text and NUMBER.fullmatch(digits) else ""

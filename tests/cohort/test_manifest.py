@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from rps_utils.cli.main import main
-from rps_utils.cohort.contract import ManifestError, clinical_columns, comma_remedy, format_problems
+from rps_utils.cohort.contract import ManifestError, clinical_columns, format_problems
 from rps_utils.cohort.manifest import check_manifest, image_files, lacking_columns, read_cells, read_manifest
 from rps_utils.files import read_csv, write_csv
+from rps_utils.texts.cells import comma_remedy
 
 SHAPE, SPACING = (24, 20, 16), (5.0, 5.0, 6.0)
 HEADER = ["patient_id", "image", "mask", "split", "time_months", "event", "age", "grade"]
