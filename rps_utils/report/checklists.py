@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from rps_utils.files import read_csv
+from rps_utils.files import read_csv, read_json
 from rps_utils.report.paper import run_data_kind
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.steps import NOTEBOOKS
@@ -63,6 +63,9 @@ class NotShown(Exception):
 class Finder:
     """Looks into a run for what an item asks for: ``table:table1:smd + metric:ipa@validation``.
 
+    A metric can name a model that must take part (``metric:ipa@validation@Clinical``), a parameter the value by which
+    nothing is done (``parameter:NOTEBOOK.harmonise!=False``).
+
     Parameters
     ----------
     run : RunFolder
@@ -94,18 +97,22 @@ class Finder:
         (file,) = self._file(f"tables/{name}.csv")
         table = read_csv(self.run.path / file)
         lacking = [column for column in columns.split(",") if column and column not in table]
-        if lacking or table.empty:
-            raise NotShown(f"{file} has no {', '.join(lacking) or 'rows'}")
+        if lacking:
+            raise NotShown(f"{file} has no {', '.join(lacking)}")
         return [file]
 
     def _metric(self, asked: str) -> list[str]:
-        name, _, kinds = asked.partition("@")
+        name, kinds, model = [*asked.split("@"), ""][:3]
         chosen = self.metrics["metric"].str.startswith(name) if name.endswith("_") else self.metrics["metric"] == name
+        chosen &= self.metrics["model"].map(lambda pair: not model or model in pair.split(" - "))
         rows = self.metrics[chosen & self.metrics["kind"].isin(kinds.split("|"))].dropna(subset="value")
-        said = name.strip("_").replace("_", " ")
+        said = " of ".join(filter(None, (name.strip("_").replace("_", " "), model)))
         if rows.empty:
             raise NotShown(f"metrics.csv has no {said} ({kinds.replace('|', ' or ')})")
-        bare = rows[~(rows["ci_low"] <= rows["ci_high"]) & (rows["note"].fillna("") == "")]
+        without = ~(rows["ci_low"] <= rows["ci_high"])
+        bare = rows[without & (rows["note"].fillna("") == "")]
+        if without.all() and bare.empty:
+            raise NotShown(f"metrics.csv has no interval of any {said}, only notes")
         if len(bare):
             raise NotShown(f"metrics.csv has {said} without interval or note: {', '.join(sorted(set(bare['model'])))}")
         return [NAMES["metrics"]]
@@ -114,10 +121,23 @@ class Finder:
         found = sorted(p.relative_to(self.run.path).as_posix() for p in self.run.path.glob(pattern))
         if not found:
             raise NotShown(f"{pattern} is not in this run")
+        if not self._holds_something(self.run.path / found[0]):
+            raise NotShown(f"{found[0]} has no rows" if found[0].endswith(".csv") else f"{found[0]} is empty")
         return found[:1]
 
+    @staticmethod
+    def _holds_something(path: Path) -> bool:
+        """Say whether a table has rows, and a file of JSON anything in it; other kinds need to have bytes."""
+        try:
+            return bool(len({".csv": read_csv, ".json": read_json}.get(path.suffix, Path.read_bytes)(path)))
+        except (ValueError, TypeError):  # TypeError: JSON of one number has no length
+            raise NotShown(f"{path.parent.name}/{path.name} is damaged") from None
+
     def _notebook(self, name: str) -> list[str]:
-        return self._file(f"notebooks/{name}.ipynb")
+        (file,) = self._file(f"notebooks/{name}.ipynb")
+        if b'"output_type"' not in (self.run.path / file).read_bytes():
+            raise NotShown(f"{file} was not executed")
+        return [file]
 
     def _record(self, key: str) -> list[str]:
         if not self.record.get(key):
@@ -125,9 +145,13 @@ class Finder:
         return [NAMES["record"]]
 
     def _parameter(self, asked: str) -> list[str]:
-        notebook, _, name = asked.partition(".")
-        if name not in self.record.get("parameters", {}).get(notebook, {}):
+        place, _, off = asked.partition("!=")
+        notebook, _, name = place.partition(".")
+        chosen = self.record.get("parameters", {}).get(notebook, {})
+        if name not in chosen:
             raise NotShown(f"run.json has no parameter {name} of {notebook}")
+        if off and str(chosen[name]) == off:
+            raise NotShown(f"{name} of {notebook} is {off}")
         return [NAMES["record"]]
 
     def _audit(self, _: str) -> list[str]:

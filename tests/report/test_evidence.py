@@ -66,7 +66,7 @@ def test_what_is_asked_for_exists_in_a_run():
             if kind == "table":
                 assert name.split(":")[0] in TABLE_NAMES, part
             if kind == "parameter":
-                notebook, parameter = name.split(".")
+                notebook, parameter = name.partition("!=")[0].split(".")
                 assert parameter in default_parameters(NOTEBOOKS / f"{notebook}.ipynb"), part
             if kind == "notebook":
                 assert (NOTEBOOKS / f"{name}.ipynb").is_file(), part
@@ -103,8 +103,80 @@ def test_a_value_without_its_interval_satisfies_nothing(run):
     assert item(run, "clear", "40").reason == "metrics.csv has no harrell c (validation or cross_fitted)"
 
 
+def test_uncertainty_is_not_met_by_notes_alone(run):
+    metrics = read_csv(run.metrics)
+    chosen = metrics["metric"] == "harrell_c"
+    metrics.loc[chosen, ["ci_low", "ci_high"]] = None
+    metrics.loc[chosen, "note"] = "too few recurrences"
+    write_csv(metrics, run.metrics)
+    found = item(run, "metrics", "21")
+    assert (found.status, found.reason) == ("no", "metrics.csv has no interval of any harrell c, only notes")
+
+
+def test_a_comparison_with_simple_models_needs_one(run):
+    lost = item(run, "metrics", "25")
+    assert (lost.status, lost.reason) == (
+        "no",
+        "metrics.csv has no harrell c difference of Clinical (validation or cross_fitted)",
+    )
+    metrics = read_csv(run.metrics)
+    metrics["model"] = metrics["model"].str.replace("Noise", "Clinical")
+    write_csv(metrics, run.metrics)
+    assert item(run, "metrics", "25").status == "yes"
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameter", "off", "on", "asked"),
+    [
+        ("04_radiomics", "harmonise", False, True, "harmonise!="),
+        ("04_radiomics", "max_correlation", 1.0, 0.9, "max_correlation!="),
+        ("11_risk_groups", "cutoff", "maxstat", None, "cutoff!="),
+    ],
+)
+def test_a_parameter_that_does_nothing_satisfies_nothing(run, notebook, parameter, off, on, asked):
+    add_study(run.path)
+    write_csv(pd.DataFrame({"model": ["DL"], "cutoff": [0.0]}), run.table("risk_groups_cutoffs"))
+    place = LISTED["evidence"].str.contains(asked, regex=False).to_numpy().nonzero()[0]
+    assert len(place) == 1
+    record = read_json(run.record)
+    for value, status, reason in ((on, "yes", ""), (off, "no", f"{parameter} of {notebook} is {off}")):
+        write_json(record | {"parameters": {notebook: {parameter: value}}}, run.record)
+        found = judge_items(run)[place[0]]
+        assert (found.status, found.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}", "models/rad_scale.json is empty"),
+        ("", "models/rad_scale.json is damaged"),
+        ("{broken", "models/rad_scale.json is damaged"),
+    ],
+)
+def test_a_model_without_content_satisfies_nothing(run, content, reason):
+    write_json({"mean": [0.0]}, run.model("rad_scale"))
+    assert item(run, "clear", "32").status == "yes"
+    run.model("rad_scale").write_text(content, encoding="utf-8")
+    assert (item(run, "clear", "32").status, item(run, "clear", "32").reason) == ("no", reason)
+
+
+def test_a_damaged_table_is_named_and_stops_nothing(run):
+    (run.tables / "table1.csv").write_text("a;b\n1;2\n", encoding="utf-8")
+    lost = item(run, "clear", "44")
+    assert (lost.status, lost.reason) == ("no", "tables/table1.csv is damaged")
+    assert write_evidence(run, "a", None).is_file()
+
+
+def test_a_notebook_shows_something_only_when_executed(run):
+    path = run.notebooks / "03_deep_learning.ipynb"
+    write_json({"cells": [{"cell_type": "code", "outputs": []}]}, path)
+    assert item(run, "clear", "30").reason == "notebooks/03_deep_learning.ipynb was not executed"
+    write_json({"cells": [{"cell_type": "code", "outputs": [{"output_type": "stream"}]}]}, path)
+    assert item(run, "clear", "30").status == "yes"
+
+
 def test_an_audit_that_found_something_satisfies_nothing(run):
-    write_json({}, run.ledger / "DL.json")
+    write_json({"saw": ["P1"]}, run.ledger / "DL.json")
     assert item(run, "metrics", "18", findings=[]).status == "yes"
     assert item(run, "metrics", "18", findings=["P1 was seen"]).reason == "the audit found: P1 was seen"
     assert item(run, "metrics", "18").reason == "the run has no ledger to be audited"
