@@ -26,9 +26,9 @@ from random import Random
 import psutil
 
 from benchmarks.radiomics import machine
-from benchmarks.side_by_side import RESULTS
 from tests.runs.same_bytes import contents
 
+RECORD = Path(__file__).with_name("kills.json")
 STARTED, DONE = re.compile(r"\] (\S+) +started"), re.compile(r"\] (\S+) +done in (\d+) s")
 HANDED_ON = ("features/*.json", "crops/*.npz", "models/*.safetensors", "scores/*.csv", "scores.csv", "metrics.csv")
 
@@ -89,7 +89,7 @@ def cut_in_half(path: Path) -> None:
 
 
 def main() -> None:
-    """Write benchmarks/results/kills.json and print it."""
+    """Write the record of this run and print it."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--kills", type=int, default=30)
     asked.add_argument("--patients", type=int, default=24)
@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = report(Path(folder), chosen.kills, chosen.patients, Random(chosen.seed))
     text = json.dumps(machine() | found, indent=1) + "\n"
-    (RESULTS / "kills.json").write_text(text, encoding="utf-8")
+    RECORD.write_text(text, encoding="utf-8")
     print(text)
 
 

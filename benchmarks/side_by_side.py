@@ -278,7 +278,7 @@ COMPARISONS = {
     **{
         f"training_{name}": Comparison(
             f"one epoch of training, 86 patients, {said}",
-            1 / 1.5,
+            1 / 1.15,
             lambda name=name: _training(name),
             {"bare forward, backward, step": lambda name=name: _bare(name)},
         )

@@ -30,12 +30,12 @@ class Plan:
 
 # What the committed tables hold; a larger count adds replicates to them.
 ALL_VARIANTS = ("null", "full", "decoupled", "clinical_only", "rad_sufficient", "image_only", "confounded")
-WITH_NETWORKS = StudySettings(folds=3, epochs=30, reserve=100)
+WITH_NETWORKS = StudySettings(folds=3, epochs=10, reserve=200)
 PLANS = (
     Plan("replicates", ALL_VARIANTS, 60, StudySettings()),
     Plan("replicates", ("null", "decoupled"), 200, StudySettings()),
-    Plan("replicates_networks", ("null", "full", "decoupled", "clinical_only", "rad_sufficient"), 10, WITH_NETWORKS),
-    Plan("replicates_small", ("null",), 24, StudySettings(patients=40, folds=3, epochs=15, reserve=50)),
+    Plan("replicates_networks", ("null", "full", "decoupled", "clinical_only", "rad_sufficient"), 13, WITH_NETWORKS),
+    Plan("replicates_small", ("null",), 24, StudySettings(patients=40, folds=3, epochs=10, reserve=50)),
 )
 
 
