@@ -140,7 +140,8 @@ def test_figures_come_with_their_data(run):
 
 def test_the_report_is_one_page_that_works_offline(run):
     page = (run / "report.html").read_text()
-    assert not re.findall(r'(?:src|href)="(?!#|data:|https://doi\.org)[^"]+"', page)
+    assert re.findall(r'(?:src|href)="((?!#|data:|https://doi\.org)[^"]+)"', page) == ["evidence/index.html"]
+    assert (run / "evidence" / "index.html").is_file()
     for model in MODELS:
         assert model in page
 
