@@ -54,6 +54,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "calibration": ("missing", "mean_and_slope", "ici", "overall", "brier", "differences"),
     "net_benefit": ("", "differences"),
     "risk_groups": ("cutoffs", "in_words", "risks"),
+    "incidence": ("promised", "in_words", "groups"),
     "paper": ("and_run", "hazard_ratio", "logrank_p", "not_reported"),
     "claim": ("", "verdicts"),
     "controls": (

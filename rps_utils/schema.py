@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -172,6 +173,12 @@ def mean_and_sd(value: Any, where: str) -> None:
     number(0.0, HUGE, above=0.0)(value[1], f"{where}[1]")
 
 
+def _alive_at_each_time(value: Any, where: str) -> None:
+    alive = value.get("alive_before")
+    if alive is not None and (len(alive) != len(value["times"]) or any(b > a for a, b in pairwise(alive))):
+        raise ValueError(f"{where}.alive_before is not one falling number a time; allowed: as many as times, no rise")
+
+
 def _square(value: Any, where: str) -> None:
     for row in value["precision"]:
         if len(row) != len(value["names"]):
@@ -191,9 +198,10 @@ COX = fields(
         "times": listed(number(0.0, 1e5), least=1),
         "cumulative_hazard": listed(number(0.0, 1e6), least=1),
     },
-    None,
+    {"alive_before": listed(number(0.0, 1.0), least=1)},
     equally_long("terms", "coefficients", "centre"),
     equally_long("times", "cumulative_hazard"),
+    _alive_at_each_time,
     rising("times", strictly=True),
     rising("cumulative_hazard", strictly=False),
 )

@@ -28,6 +28,7 @@ DIED = "died"  # 1 = death without local recurrence; only where deaths are told 
 ROUNDING = 1e-9
 LONGEST_MEDIAN = 180.0  # months of follow-up; more is most likely a time in days
 LANDMARK_COLUMN = re.compile(r"lrfs_(\d+(?:\.\d+)?)", re.ASCII)
+INCIDENCE_COLUMN = re.compile(r"incidence_(\d+(?:\.\d+)?)", re.ASCII)
 
 
 class ScoreTableError(ValueError):
@@ -43,6 +44,17 @@ def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
     """Return the landmark times for which the table has predicted LRFS, in rising order."""
     found = (LANDMARK_COLUMN.fullmatch(column) for column in scores.columns)
     return sorted({float(match[1]) for match in found if match})
+
+
+def incidence_column(landmark: float) -> str:
+    """Name the column of the predicted probability of recurring by a landmark, deaths counted: ``incidence_36``."""
+    return f"incidence_{landmark:g}"
+
+
+def incidence_columns(scores: pd.DataFrame) -> list[str]:
+    """Return the names of the columns of predicted cumulative incidence, in rising order of their landmarks."""
+    found = (INCIDENCE_COLUMN.fullmatch(column) for column in scores.columns)
+    return list(map(incidence_column, sorted({float(match[1]) for match in found if match})))
 
 
 def lrfs_columns(scores: pd.DataFrame) -> list[str]:
@@ -97,7 +109,7 @@ def score_rows(
         Risk score by ``patient_id`` (higher = earlier recurrence).
     lrfs : DataFrame, optional
         Predicted LRFS probability by ``patient_id``, one column a landmark, named by `lrfs_column`, and perhaps
-        ``lrfs_own``.
+        ``lrfs_own`` and columns named by `incidence_column`.
     made_by : Series, optional
         By ``patient_id``, the names of the fitted objects that made the row, joined by ``+``; the audit asks
         whom they had seen. The last column.
@@ -142,8 +154,9 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ----------
     path : str or Path
         CSV with ``patient_id, split, time_months, event, model, kind, risk`` and optionally ``lrfs_<t>`` (predicted
-        LRFS at a landmark), ``lrfs_own`` (at the patient's own last time), ``no_lrfs`` (why there is none), ``died``,
-        ``cutoff`` and ``made_by``. ``NA`` and the like (`files.MISSING`) are missing numbers.
+        LRFS at a landmark, as if nobody died without recurrence), ``lrfs_own`` (at the patient's own last time),
+        ``no_lrfs`` (why there is none), ``incidence_<t>`` (predicted probability of recurring by a landmark, deaths
+        counted), ``died``, ``cutoff`` and ``made_by``. ``NA`` and the like (`files.MISSING`) are missing numbers.
         ``time_months`` may be in any unit, as long as landmarks and tau are in the same. ``event`` may hold 2 =
         death without local recurrence; `by_cause` then makes it 0 and adds ``died``.
 
@@ -159,7 +172,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     TableError
         The file is no table (`files.read_csv`).
     """
-    scores = _plain_landmarks(read_csv(path, MISSING))
+    scores = _plain_landmarks(_plain_landmarks(read_csv(path, MISSING), LANDMARK_COLUMN), INCIDENCE_COLUMN)
     faults = check_scores(scores)
     if faults:
         raise ScoreTableError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults))
@@ -167,10 +180,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return scores.assign(**{DIED: scores[DIED].astype(int)}) if DIED in scores else scores
 
 
-def _plain_landmarks(scores: pd.DataFrame) -> pd.DataFrame:
+def _plain_landmarks(scores: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
     """Write ``lrfs_012`` and ``lrfs_12.0`` as ``lrfs_12``; where that is there already, `check_scores` says so."""
-    found = {column: LANDMARK_COLUMN.fullmatch(column) for column in scores.columns}
-    plain = {column: lrfs_column(float(match[1])) for column, match in found.items() if match}
+    found = {column: pattern.fullmatch(column) for column in scores.columns}
+    plain = {column: f"{column.split('_')[0]}_{float(match[1]):g}" for column, match in found.items() if match}
     taken = [*(c for c in scores.columns if c not in plain), *plain.values()]
     return scores.rename(columns={old: new for old, new in plain.items() if taken.count(new) == 1})
 
@@ -185,18 +198,23 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
     if faults := [*_formula_faults(scores), *_column_faults(scores), *_name_faults(scores), *_person_faults(scores)]:
         return faults
     faults = [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
-    return faults or list(_prediction_faults(scores))
+    return faults or [*_prediction_faults(scores), *_incidence_faults(scores)]
 
 
 def _column_faults(scores: pd.DataFrame) -> Iterator[str]:
     like: dict[str, list[str]] = {}
-    for name in (name for name in scores.columns if alike(name).startswith("lrfs") and name != OWN_TIME):
-        match = LANDMARK_COLUMN.fullmatch(name)
-        if not match or float(match[1]) <= 0:
-            allowed = f"lrfs_<landmark above 0>, such as lrfs_36 or lrfs_7.5, and {OWN_TIME}"
-            yield f"column {name!r}: not understood as predicted LRFS; allowed: {allowed}"
-        else:
-            like.setdefault(lrfs_column(float(match[1])), []).append(name)
+    for begin, pattern, what, more in (
+        ("lrfs", LANDMARK_COLUMN, "LRFS", f", and {OWN_TIME}"),
+        ("incidence_", INCIDENCE_COLUMN, "cumulative incidence", ""),
+    ):
+        short = begin.rstrip("_")
+        for name in (name for name in scores.columns if alike(name).startswith(begin) and name != OWN_TIME):
+            match = pattern.fullmatch(name)
+            if not match or float(match[1]) <= 0:
+                allowed = f"{short}_<landmark above 0>, such as {short}_36 or {short}_7.5{more}"
+                yield f"column {name!r}: not understood as predicted {what}; allowed: {allowed}"
+            else:
+                like.setdefault(f"{short}_{float(match[1]):g}", []).append(name)
     for landmark, several in like.items():
         if several != [landmark]:
             yield f"columns {', '.join(several)}: one landmark; call it {landmark}, once"
@@ -221,7 +239,7 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
 
 def _person_faults(scores: pd.DataFrame) -> Iterator[str]:
     """Refuse what points to a person in columns that the contract does not know: the evaluation copies them."""
-    known = {*COLUMNS, DIED, NO_LRFS, MADE_BY, CUTOFF, *lrfs_columns(scores)}
+    known = {*COLUMNS, DIED, NO_LRFS, MADE_BY, CUTOFF, *lrfs_columns(scores), *incidence_columns(scores)}
     for column in (c for c in scores.columns if c not in known and scores[c].dtype == object):
         for row, text in enumerate(scores[column], 2):
             if isinstance(text, str) and (kind := personal_kind(text)):
@@ -242,9 +260,10 @@ def _formula_faults(scores: pd.DataFrame) -> Iterator[str]:
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
-    lrfs = lrfs_columns(scores)
-    numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *lrfs]}
-    given = {c: scores[c].notna() for c in lrfs}
+    lrfs, incidence = lrfs_columns(scores), incidence_columns(scores)
+    predicted = [*lrfs, *incidence]
+    numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *predicted]}
+    given = {c: scores[c].notna() for c in predicted}
     rules = [
         ("patient_id", scores["patient_id"].isna(), "a text that names the patient"),
         ("model", scores["model"].isna(), "the name of a model"),
@@ -262,8 +281,10 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
         wrong = ~died.isin([0, 1]) | ((died == 1) & (numbers["event"] == 1)) | ((died == 0) & (numbers["event"] == 2))
         rules.append((DIED, wrong, "1 = death without local recurrence, else 0; in agreement with event"))
     if NO_LRFS in scores:
-        rules += [(c, given[c] & scores[NO_LRFS].notna(), f"empty where {NO_LRFS} says why") for c in lrfs]
+        rules += [(c, given[c] & scores[NO_LRFS].notna(), f"empty where {NO_LRFS} says why") for c in predicted]
     rules += [(c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1") for c in lrfs]
+    allowed = "empty, or a probability of recurring from 0 to 1"
+    rules += [(c, given[c] & ~numbers[c].between(0, 1), allowed) for c in incidence]
     return [_fault(scores, column, wrong, allowed) for column, wrong, allowed in rules if wrong.any()]
 
 
@@ -333,6 +354,21 @@ def _prediction_faults(scores: pd.DataFrame) -> Iterator[str]:
             yield from [_fault(scores, OWN_TIME, wrong, allowed)] if wrong.any() else []
 
 
+def _incidence_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse a cumulative incidence that falls with time, or exceeds what it would be if nobody died."""
+    reached = np.full(len(scores), -np.inf)
+    for column in incidence_columns(scores):
+        predicted, free = scores[column].to_numpy(float), lrfs_column(float(column.split("_")[1]))
+        allowed = "no lower than at an earlier landmark: a cumulative incidence rises with time"
+        falling = pd.Series(predicted < reached - ROUNDING, scores.index)
+        yield from [_fault(scores, column, falling, allowed)] if falling.any() else []
+        reached = np.fmax(reached, predicted)
+        if free in scores:
+            more = pd.Series(predicted > 1 - scores[free].to_numpy(float) + ROUNDING, scores.index)
+            allowed = f"at most 1 - {free}, which is the chance of recurring if nobody died"
+            yield from [_fault(scores, column, more, allowed)] if more.any() else []
+
+
 def odd_scores(scores: pd.DataFrame, landmarks: Iterable[float] = ()) -> list[str]:
     """Say what is possible in a sound score table and yet seldom meant, one sentence each.
 
@@ -391,7 +427,7 @@ def _odd_copies(scores: pd.DataFrame) -> Iterator[str]:
 
 
 def merge_scores(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Stack checked score tables; columns ``lrfs_<t>`` that a model does not give stay empty."""
+    """Stack checked score tables; columns of predictions that a model does not give stay empty."""
     tables = [read_scores(path) for path in paths]
     merged = pd.concat(tables, ignore_index=True)
     last = [c for c in merged.columns if c == MADE_BY]

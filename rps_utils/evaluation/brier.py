@@ -33,7 +33,9 @@ INTEGRATED = ("ibs", "ibs_km", "integrated_ipa")
 def brier_rows(
     scores: pd.DataFrame, landmarks: Sequence[float], *, n_bootstrap: int = 2000, seed: int = 2026
 ) -> pd.DataFrame:
-    """Return Brier scores at every landmark and integrated over them, beside Kaplan-Meier's, with BCa intervals.
+    """Return Brier scores at every landmark and integrated over them, beside Kaplan-Meier's, with bootstrap intervals.
+
+    BCa, but for Kaplan-Meier's own score: it can hardly exceed 1/4, where BCa covers too seldom and percentiles hold.
 
     Returns
     -------
@@ -108,7 +110,8 @@ def _family(part: Slice, landmarks: Sequence[float], counts: np.ndarray) -> dict
     keys += [(name, grid[-1]) for name in INTEGRATED]
     notes += ["over " + ", ".join(f"{t:g}" for t in grid)] * len(INTEGRATED)
     matrix = np.column_stack([part.lrfs(t) for t in grid])
-    found = joint_estimates(brier_family, *part.follow_up, matrix, grid, counts=counts, note=notes)
+    methods = ["percentile" if name.endswith("_km") else "bca" for name, _ in keys]
+    found = joint_estimates(brier_family, *part.follow_up, matrix, grid, counts=counts, note=notes, method=methods)
     return dict(zip(keys, found, strict=True))
 
 
@@ -122,7 +125,8 @@ def _without(part: Slice, name: str, landmark: float, counts: np.ndarray) -> Est
 
 def _of_curve(part: Slice, landmark: float, counts: np.ndarray) -> Estimate:
     note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
-    return bootstrap_estimate(null_brier, *part.follow_up, landmark, counts=counts, note=note)
+    given = (null_brier, *part.follow_up, landmark)
+    return bootstrap_estimate(*given, counts=counts, note=note, method="percentile")
 
 
 def _integrated_rows(

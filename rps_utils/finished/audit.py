@@ -25,7 +25,15 @@ from rps_utils.learning.fusion import FusionPlan, cox_scores
 from rps_utils.learning.ledger import FROM_OUTSIDE, Learned, cutoff_name, lineage, read_ledger
 from rps_utils.run_folder import RunFolder
 from rps_utils.schema import read_run_jsons
-from rps_utils.scores import MADE_BY, READY_MADE, lrfs_column, lrfs_landmarks, read_scores, ready_made_name
+from rps_utils.scores import (
+    MADE_BY,
+    READY_MADE,
+    incidence_columns,
+    lrfs_column,
+    lrfs_landmarks,
+    read_scores,
+    ready_made_name,
+)
 
 JUDGED = ("cross_fitted", "validation")
 LEFT_OUT = re.compile(r".+ (without (?P<folds>\d+(,\d+)?)|from all|in-sample)")
@@ -263,7 +271,7 @@ def moved_by_own_outcomes(
         Largest difference of a log hazard or of a probability that is taken for rounding.
     """
     landmarks = lrfs_landmarks(stored)
-    columns = ["risk", *map(lrfs_column, landmarks)]
+    columns = ["risk", *map(lrfs_column, landmarks), *incidence_columns(stored)]
     judged = stored[stored["kind"] != "apparent"].set_index("patient_id")[columns]
     groups = cohort["fold"].map("fold {:g}".format).where(cohort["split"] == "training", "validation")
     for group in sorted(groups.unique()):

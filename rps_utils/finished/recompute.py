@@ -46,7 +46,7 @@ from rps_utils.learning.fusion import FUSED, IMAGE_RIDGE, FusionPlan, cox_scores
 from rps_utils.learning.ledger import bound_name, read_ledger
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.schema import read_run_json
-from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, lrfs_column, lrfs_landmarks, read_scores
+from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, incidence_columns, lrfs_column, lrfs_landmarks, read_scores
 
 SAMPLE = 3  # patients whose features, crops and patches are made again
 TRAINING_KINDS = "that each network was trained on nobody but the patients on its card"
@@ -307,8 +307,8 @@ def _other_nested(data: RunData, model: str, applied: Applied) -> Iterator[str]:
 def _other_cox(run: Path, model: str, due: CoxModel) -> Iterator[str]:
     file = COX_FILES[model][0]
     stored = CoxModel(**read_run_json(run, f"models/{file}"))
-    parts = ("times", "coefficients", "centre", "cumulative_hazard")
-    if stored.terms != due.terms or len(stored.times) != len(due.times):
+    parts = ("times", "coefficients", "centre", "cumulative_hazard", "alive_before")
+    if stored.terms != due.terms or any(len(getattr(stored, part)) != len(getattr(due, part)) for part in parts):
         yield f"models/{file} has other terms or times than the fit to the training patients"
     elif not all(np.allclose(getattr(stored, part), getattr(due, part), atol=TOLERANCE) for part in parts):
         yield f"models/{file} comes out otherwise when it is fitted to the training patients again"
@@ -316,7 +316,8 @@ def _other_cox(run: Path, model: str, due: CoxModel) -> Iterator[str]:
 
 def _other_rows(data: RunData, model: str, due: pd.DataFrame) -> Iterator[str]:
     """Compare score rows with those computed again, and say what the stored ones look like."""
-    columns = ["risk", *map(lrfs_column, data.landmarks), OWN_TIME, MADE_BY]
+    incidence = incidence_columns(data.scores)
+    columns = ["risk", *map(lrfs_column, data.landmarks), OWN_TIME, *incidence, MADE_BY]
     stored = data.scores[data.scores["model"] == model].set_index(ROW).reindex(columns=columns)
     due = due.set_index(ROW).reindex(columns=columns)
     if stored.empty:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 from scipy import stats
 
 from rps_utils.cohort.contract import plain_column
-from rps_utils.scores import lrfs_column
+from rps_utils.scores import DIED, incidence_column, lrfs_column
 from rps_utils.survival.calibration import restricted_cubic, spline_knots
+from rps_utils.survival.curves import kaplan_meier
 from rps_utils.survival.partial_likelihood import fit_firth
 
 IMAGE_SCORE = "image_score"  # the term that is a score of the image
@@ -145,6 +146,9 @@ class CoxModel:
         Training mean of each term: the patient whose risk score is 0.
     times, cumulative_hazard : list of float
         Breslow's baseline at `centre`, at each time of the training follow-up (months).
+    alive_before : list of float
+        Kaplan-Meier's probability of not having died just before each of `times`, recurrences censored: the same for
+        every patient. Empty where deaths without recurrence are not told apart.
     """
 
     terms: list[str]
@@ -152,6 +156,7 @@ class CoxModel:
     centre: list[float]
     times: list[float]
     cumulative_hazard: list[float]
+    alive_before: list[float] = field(default_factory=list)
 
     @property
     def wrong_way(self) -> str:
@@ -183,13 +188,38 @@ class CoxModel:
         """
         return np.exp(-np.exp(self.risk(matrix)) * self._baseline(months[matrix.index]))
 
+    def incidence(self, matrix: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:
+        """Return predicted probabilities of recurring by each landmark, deaths counted (patients x landmarks, months).
+
+        The sum, over the times of the training follow-up, of the fall of the patient's LRFS at a time multiplied by the
+        probability of being alive just before it. Without terms this is the Aalen-Johansen curve of the training
+        patients. The hazard of dying without recurrence is taken to be the same for all: no clinical term enters it.
+
+        Returns
+        -------
+        DataFrame
+            Columns named by `scores.incidence_column`; empty beyond the training follow-up, as `lrfs`. No column where
+            deaths are not told apart.
+
+        References
+        ----------
+        Benichou & Gail, Biometrics 1990.
+        """
+        if not self.alive_before:
+            return pd.DataFrame(index=matrix.index)
+        hazard = np.exp(self.risk(matrix).to_numpy())[:, None] * np.concatenate(([0.0], self.cumulative_hazard))
+        reached = np.cumsum(-np.diff(np.exp(-hazard), axis=1) * self.alive_before, axis=1)
+        place = np.searchsorted(self.times, landmarks, side="right")
+        at = np.where(np.asarray(landmarks) > self.times[-1], np.nan, np.pad(reached, ((0, 0), (1, 0)))[:, place])
+        return pd.DataFrame(at, index=matrix.index, columns=[incidence_column(t) for t in landmarks])
+
     def _baseline(self, months: Sequence[float]) -> np.ndarray:
         place = np.searchsorted(self.times, months, side="right") - 1
         return np.where(place < 0, 0.0, np.asarray(self.cumulative_hazard)[place])
 
     def as_dict(self) -> dict:
         """Return the model as a dictionary of plain numbers, ready for JSON; ``CoxModel(**d)`` reads it back."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "alive_before"}
 
 
 def fit_lifelines(matrix: pd.DataFrame, cohort: pd.DataFrame, ridge: float = 0.0) -> CoxPHFitter:
@@ -235,8 +265,16 @@ def plain_model(fitter: CoxPHFitter) -> CoxModel:
 
 
 def fit_cox(matrix: pd.DataFrame, cohort: pd.DataFrame, ridge: float = 0.0) -> CoxModel:
-    """Fit a Cox model and return it as plain numbers; see `fit_lifelines`."""
-    return plain_model(fit_lifelines(matrix, cohort, ridge))
+    """Fit a Cox model and return it as plain numbers; see `fit_lifelines`.
+
+    Where `cohort` tells deaths without recurrence apart (``died``), the model also keeps how many are alive.
+    """
+    model = plain_model(fit_lifelines(matrix, cohort, ridge))
+    if DIED not in cohort:
+        return model
+    deaths = cohort.set_index("patient_id").loc[matrix.index, ["time_months", DIED]]
+    curve = kaplan_meier(deaths["time_months"], deaths[DIED]).set_index("time")["survival"].shift(fill_value=1.0)
+    return replace(model, alive_before=[float(s) for s in curve[model.times]])
 
 
 def hazard_ratios(fitter: CoxPHFitter) -> pd.DataFrame:

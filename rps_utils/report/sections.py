@@ -120,6 +120,19 @@ SECTIONS = [
                 "metric",
                 "High against low risk: hazard ratio, log-rank p, and how much longer low risk stays free on average.",
             ),
+            MetricTable(
+                ("incidence_observed_expected",),
+                "horizon_months",
+                "Deaths counted: Aalen-Johansen risk of recurrence over the mean predicted one.",
+            ),
+            MetricTable(
+                ("incidence_td_auc",), "horizon_months", "Deaths counted: AUC of those who recurred against all others."
+            ),
+            MetricTable(
+                ("incidence_ipa",),
+                "horizon_months",
+                "Deaths counted: share of the Aalen-Johansen curve's Brier score saved.",
+            ),
         ),
     ),
     Section(

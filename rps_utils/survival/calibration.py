@@ -109,6 +109,12 @@ def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, *, 
     return Estimate(slope, slope - margin, slope + margin)
 
 
+def quantile_groups(risk: np.ndarray, groups: int) -> np.ndarray:
+    """Return the group of every patient, 0 = lowest risk, cut at quantiles: right-closed, equal quantiles merged."""
+    inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
+    return np.searchsorted(inner, risk, side="left")
+
+
 def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, groups: int = 4) -> pd.DataFrame:
     """Compare predicted with Kaplan-Meier risk in groups cut at quantiles of the predicted risk.
 
@@ -121,8 +127,7 @@ def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, grou
     """
     time, event = check_follow_up(time, event)
     risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
-    inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
-    member = np.searchsorted(inner, risk, side="left")
+    member = quantile_groups(risk, groups)
     rows: list[tuple[float, ...]] = []
     for label in np.unique(member):
         own = member == label

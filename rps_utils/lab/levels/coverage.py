@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from scipy.stats import chi2 as chi2_distribution
 
 from rps_utils.intervals.resampling import Metric, interval_from, jackknife, replicate, resample_counts
-from rps_utils.survival.brier import brier_score, ipa
+from rps_utils.survival.brier import brier_score, ipa, null_brier
 from rps_utils.survival.calibration import d_calibration, observed_expected
 from rps_utils.survival.decision import gain_over_all, net_benefit_at
 from rps_utils.survival.roc import td_auc
@@ -56,10 +56,11 @@ def ratio_coverage(replicates: int, *, seed: int = 1) -> Iterator[tuple]:
         for kind in ("greenwood", "poisson"):
             found = [observed_expected(c.time, c.event, c.lrfs, HORIZON, interval=kind) for c in cohorts]
             limits = np.array([e[1:3] for e in found])
-            yield from _covered("observed_expected", kind, n, limits, 1.0)
+            yield from covered("observed_expected", kind, n, limits, 1.0)
 
 
-def _covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float) -> Iterator[tuple]:
+def covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float) -> Iterator[tuple]:
+    """Yield how often finite limits hold the truth, with an exact interval, and their mean width."""
     limits = limits[np.isfinite(limits).all(axis=1)]
     hits = int(np.sum((limits[:, 0] <= truth) & (truth <= limits[:, 1])))
     exact = binomtest(hits, len(limits)).proportion_ci()
@@ -76,6 +77,7 @@ def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) 
         ),
         "net_benefit": lambda c, w: net_benefit_at(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
         "net_benefit_over_all": lambda c, w: gain_over_all(c.time, c.event, 1 - c.lrfs, HORIZON, 0.4, w),
+        "brier_km": lambda c, w: null_brier(c.time, c.event, HORIZON, w),
         "brier_difference": partial(_difference, lambda c, lrfs, w: brier_score(c.time, c.event, lrfs, HORIZON, w)),
         "ipa_difference": partial(_difference, lambda c, lrfs, w: ipa(c.time, c.event, lrfs, HORIZON, w)),
         "net_benefit_difference": partial(
@@ -89,7 +91,7 @@ def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) 
             truth = float(plan(many, None))
             rows = [_limits(lambda c, weights, plan=plan: plan(c, weights), c, n, counts) for c in cohorts]
             for place, method in enumerate(METHODS):
-                yield from _covered(name, method, n, np.array(rows)[:, place], truth)
+                yield from covered(name, method, n, np.array(rows)[:, place], truth)
 
 
 def _difference(metric: Metric, cohort: Cohort, weights: np.ndarray | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rps_utils.files import write_csv
+from rps_utils.lab.levels.competing import competing_coverage
 from rps_utils.lab.levels.coverage import calibration_tests, coverage_table
 from rps_utils.lab.levels.curves import curve_table
 from rps_utils.lab.levels.pooling import pooling_table
@@ -16,6 +17,7 @@ def make_level_tables(folder: Path, n_jobs: int = 1) -> None:
     plans = {
         "coverage.csv": lambda: coverage_table(),
         "calibration_tests.csv": lambda: calibration_tests(2000),
+        "competing.csv": lambda: competing_coverage(),
         "curves.csv": lambda: curve_table(),
         "pooling.csv": lambda: pooling_table(500),
         "predictor.csv": lambda: level_table(n_jobs=n_jobs),

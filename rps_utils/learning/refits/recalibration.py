@@ -16,7 +16,7 @@ from scipy.stats import norm
 from sklearn.linear_model import PoissonRegressor
 
 from rps_utils.cohort.splits import stratified_folds
-from rps_utils.scores import OWN_TIME, lrfs_column, lrfs_columns, lrfs_landmarks
+from rps_utils.scores import OWN_TIME, incidence_columns, lrfs_column, lrfs_columns, lrfs_landmarks
 from rps_utils.survival.calibration import within_bounds
 
 EVENTS_TO_LEARN = {"level": 5, "level and slope": 20}
@@ -108,10 +108,13 @@ def _at_middle(rows: pd.DataFrame) -> np.ndarray:
 
 
 def apply_update(update: Update, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of the frozen model with every LRFS updated; their order by risk stays (a slope below 0 aside)."""
+    """Return rows of the frozen model with every LRFS updated; their order by risk stays (a slope below 0 aside).
+
+    A predicted cumulative incidence is left out: it needs the hazard of dying in the new patients too.
+    """
     power = update.factor * np.exp((update.slope - 1) * (_at_middle(rows) - update.centre))
     changed = {column: rows[column] ** power for column in lrfs_columns(rows)}
-    return rows.assign(model=f"{update.model}, {update.kind} updated", **changed)
+    return rows.drop(columns=incidence_columns(rows)).assign(model=f"{update.model}, {update.kind} updated", **changed)
 
 
 def recalibrate(
