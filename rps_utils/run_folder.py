@@ -46,7 +46,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "radiomics": ("coefficients", "stability"),
     "clinical": (
         *("univariable", "multivariable", "sizes", "firth", "proportional_hazards"),
-        *("instability", "curves"),
+        *("instability", "curves", "fillings"),
     ),
     "fusion": ("hazard_ratios", "added_value", "direction", "nomogram"),
     "discrimination": ("patients", "harrell_c", "optimism", "uno_c", "differences"),

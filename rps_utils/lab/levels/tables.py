@@ -8,6 +8,7 @@ from rps_utils.files import write_csv
 from rps_utils.lab.levels.competing import competing_coverage
 from rps_utils.lab.levels.coverage import calibration_tests, coverage_table
 from rps_utils.lab.levels.curves import curve_table
+from rps_utils.lab.levels.imputation import imputation_table
 from rps_utils.lab.levels.pooling import pooling_table
 from rps_utils.lab.levels.predictor import level_table
 
@@ -19,6 +20,7 @@ def make_level_tables(folder: Path, n_jobs: int = 1) -> None:
         "calibration_tests.csv": lambda: calibration_tests(2000),
         "competing.csv": lambda: competing_coverage(),
         "curves.csv": lambda: curve_table(),
+        "imputation.csv": lambda: imputation_table(n_jobs=n_jobs),
         "pooling.csv": lambda: pooling_table(500),
         "predictor.csv": lambda: level_table(n_jobs=n_jobs),
     }

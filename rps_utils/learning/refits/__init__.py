@@ -1,1 +1,1 @@
-"""The same models fitted again: without a centre, in resamples, with curves for straight lines."""
+"""The same models fitted again: without a centre, in resamples, with curves, with gaps filled several times."""
