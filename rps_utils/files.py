@@ -24,6 +24,7 @@ import pandas as pd
 
 from rps_utils.machine.engines import WRITTEN
 from rps_utils.texts.cells import NUMBER, safe_cell
+from rps_utils.texts.counts import how_many
 
 # How a cell of a table is read. Tables are read as text, and typed by the name of the column; nothing is guessed.
 MISSING = ("", "na", "n/a", "nan", "null")  # in tables from elsewhere, in any capitals; our own tables write ""
@@ -272,7 +273,7 @@ def read_csv(path: str | Path, missing: Collection[str] = ("",)) -> pd.DataFrame
             raise TableError(path, f"column {name!r} is there twice, or has no name", remedy)
     for line, row in rows.items():
         if len(row) != len(header):
-            found = f"line {line} has {len(row)} cells, the header {len(header)}"
+            found = f"line {line} has {how_many(len(row), 'cell')}, the header {len(header)}"
             raise TableError(path, found, "put cells that hold a comma in double quotes")
     columns = zip(*rows.values(), strict=True) if rows else [()] * len(header)
     return pd.DataFrame({name: typed_column(name, cells, missing) for name, cells in zip(header, columns, strict=True)})

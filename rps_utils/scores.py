@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.files import MISSING, read_csv
-from rps_utils.texts.cells import comma_remedy, is_formula
+from rps_utils.texts.cells import comma_remedy, hidden_sign, is_formula
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import HIDDEN, personal_kind, unless_personal
 
 COLUMNS = ["patient_id", "split", "time_months", "event", "model", "kind", "risk"]
@@ -175,7 +176,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     scores = _plain_landmarks(_plain_landmarks(read_csv(path, MISSING), LANDMARK_COLUMN), INCIDENCE_COLUMN)
     faults = check_scores(scores)
     if faults:
-        raise ScoreTableError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults))
+        raise ScoreTableError(f"{path}: {how_many(len(faults), 'fault')}\n" + "\n".join(faults))
     scores = by_cause(scores.assign(event=scores["event"].astype(int)))
     return scores.assign(**{DIED: scores[DIED].astype(int)}) if DIED in scores else scores
 
@@ -195,7 +196,7 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
         return [f"column {column}: missing; a score table has the columns {', '.join(COLUMNS)}" for column in missing]
     if scores.empty:
         return ["the table has no rows; expected one row a patient, model and kind"]
-    if faults := [*_formula_faults(scores), *_column_faults(scores), *_name_faults(scores), *_person_faults(scores)]:
+    if faults := [*_text_faults(scores), *_column_faults(scores), *_name_faults(scores), *_person_faults(scores)]:
         return faults
     faults = [*_cell_faults(scores), *_kind_faults(scores), *_patient_faults(scores), *_cutoff_faults(scores)]
     return faults or [*_prediction_faults(scores), *_incidence_faults(scores)]
@@ -248,15 +249,19 @@ def _person_faults(scores: pd.DataFrame) -> Iterator[str]:
                 break
 
 
-def _formula_faults(scores: pd.DataFrame) -> Iterator[str]:
-    """Refuse names and texts that a spreadsheet would run: they go into every table of the evaluation."""
+def _text_faults(scores: pd.DataFrame) -> Iterator[str]:
+    """Refuse what a spreadsheet would run, and what nobody can see: it goes into every table of the evaluation."""
     for number, column in enumerate(scores.columns, 1):
         if is_formula(str(column)):
             yield f"column {number}: its name is a formula; allowed: names; begin it with a letter"
+        elif unseen := hidden_sign(str(column)):
+            yield f"column {number}: its name has {unseen}; allowed: printable names; type it again"
         elif scores[column].dtype == object:
             for row, text in enumerate(scores[column], 2):
                 if isinstance(text, str) and is_formula(text):
                     yield f"row {row}, column {column}: a formula; allowed: a value; remove the sign in front"
+                elif isinstance(text, str) and (unseen := hidden_sign(text)):
+                    yield f"row {row}, column {column}: {unseen}; allowed: printable text; type it again"
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
@@ -290,7 +295,7 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
 
 def _fault(scores: pd.DataFrame, column: str, wrong: pd.Series, allowed: str) -> str:
     first = int(np.flatnonzero(wrong)[0])
-    more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
+    more = f" (and {how_many(wrong.sum() - 1, 'more row')})" if wrong.sum() > 1 else ""
     value = scores[column].tolist()[first]
     said = unless_personal(value) if isinstance(value, str) else ""
     remedy = comma_remedy(value) if isinstance(value, str) else ""

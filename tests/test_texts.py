@@ -1,5 +1,9 @@
 """Formulas: refused in cells and in names of columns at every door, neutralised where a table is written."""
 
+import ast
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,8 +13,10 @@ from rps_utils.files import read_csv, write_csv
 from rps_utils.ingest.clinical_table import Mapping, read_clinical
 from rps_utils.lab.faults.manifest import clinical_rows, write_small_manifest
 from rps_utils.scores import ScoreTableError, read_scores
+from rps_utils.sources import PACKAGE
 from rps_utils.texts.causes import cause_of
 from rps_utils.texts.cells import is_formula, safe_cell
+from rps_utils.texts.counts import how_many
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1+1", "＝1+1")
 
@@ -80,3 +86,68 @@ def test_plain_values_are_no_formulas(text):
 def test_causes_are_told_in_our_own_words(error, told):
     assert told in cause_of(error)
     assert "Doe" not in cause_of(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (np.int64(1), "1 row"), (1.0, "1 row")]
+)
+def test_one_is_said_as_one(number, said):
+    assert how_many(number, "row") == said
+    assert how_many(number, "row is", "rows are") == said.replace("row", "row is").replace("row iss", "rows are")
+
+
+COUNTED = [
+    *("patients", "recurrences", "events", "rows", "cells", "features", "files", "columns", "terms", "images"),
+    *(
+        "masks",
+        "models",
+        "centres",
+        "figures",
+        "notebooks",
+        "problems",
+        "faults",
+        "findings",
+        "numbers",
+        "estimates",
+        "voxels",
+        "slices",
+        "points",
+    ),
+]
+A_COUNT = re.compile(rf"(?<!of )(?<!of its )\{{(?!how_many)([^{{}}]*)\}} (?:[a-z]+ )?(?:{'|'.join(COUNTED)})\b")
+# Numbers that are never one where the sentence is said, parts of a name, and measures.
+NEVER_ONE = {
+    *("{width} cells", "{folds} folds 3 patients", "{len(high)} patients", "{len(drawn)} slices", "{places} slices"),
+    *("{voxels:.1e} voxels", "{size} voxels", "{most_voxels / 1000000.0:.0f} million voxels", "{count} finite numbers"),
+    *(
+        "{n} patients",
+        "{patients} patients",
+        "{settings.patients} patients",
+        "{p:.1f} points",
+        "{left} to patients",
+        "{total:.1f} points",
+    ),
+    *("{each:.1f} events", "{different} different numbers", "{' x '.join(map(str, shape))} voxels"),
+    *("{', '.join(map(str, sizes))} slices", "{found[0]} has no rows", "{model} points", "{kind} patients"),
+}
+
+
+def sentences(path):
+    """The texts of a module that hold values, each value as its expression in braces."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield re.sub(r"^f(['\"])(.*)\1$", r"\2", ast.unparse(node), flags=re.DOTALL)
+
+
+def test_no_sentence_counts_one_patients():
+    """A number before a plural is said by `how_many`, unless it can never be one."""
+    texts = (text for path in sorted(PACKAGE.rglob("*.py")) for text in sentences(path))
+    said = {m[0] for text in texts for m in A_COUNT.finditer(text) if not re.match(r"\{(len\(edges\)|[A-Z_]+\b)", m[0])}
+    assert len(said) > 10
+    assert sorted(said - NEVER_ONE) == []
+
+
+def test_a_sentence_that_counts_one_patients_is_found(tmp_path):
+    (tmp_path / "m.py").write_text("def f(n):\n    return f'{len(n)} local recurrences', f'{n} of {n} rows'\n")
+    found = [m[0] for text in sentences(tmp_path / "m.py") for m in A_COUNT.finditer(text)]
+    assert found == ["{len(n)} local recurrences"]

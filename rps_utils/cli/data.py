@@ -12,6 +12,7 @@ import click
 
 from rps_utils.cli.options import AT_LEAST_ONE, CORES, Command, Group, cores
 from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, InputFile, InputFolder
+from rps_utils.texts.counts import how_many
 
 if TYPE_CHECKING:
     from rps_utils.ingest.export import Outcome
@@ -116,7 +117,10 @@ def public_manifest_command(collection: str, out: Path) -> None:
     with _extra("public"):
         series = index_series(collection)
     size = f"{series['bytes'].sum() / 1e9:.1f} GB"
-    click.echo(f"{len(series)} series of {series['patient_id'].nunique()} patients, {size}: {write_csv(series, out)}")
+    click.echo(
+        f"{len(series)} series of {how_many(series['patient_id'].nunique(), 'patient')}, {size}: "
+        f"{write_csv(series, out)}"
+    )
     click.echo(f"index {series['index_version'].iloc[0]}: {compare_series(series, pinned)}")
 
 

@@ -21,6 +21,7 @@ from rps_utils.cli.options import (
     worlds,
 )
 from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, OUT_FOLDER, ROOT
+from rps_utils.texts.counts import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def phantom_command(
     written = write_cohort(folder, patients, seed, variant, n_jobs=cores, endpoint=endpoint, world=world)
     if manifest:
         write_csv(_seen_from(written, manifest.parent), manifest)
-    click.echo(f"{patients} synthetic patients: {written}")
+    click.echo(f"{how_many(patients, 'synthetic patient')}: {written}")
     if dicom:
         from rps_utils.lab.phantom.dicom import write_twin
 
@@ -171,13 +172,16 @@ def size_command(manifest: Path, terms: int, c: float, landmark: float) -> None:
     common = sample_size.incidence_of(cohort["time_months"], cohort["event"])
     r2 = sample_size.expected_r2(c, common.share)
     parts = {
-        f"to develop, {terms} terms": sample_size.development_sizes(terms, r2, common, landmark),
+        f"to develop, {how_many(terms, 'term')}": sample_size.development_sizes(terms, r2, common, landmark),
         "to validate": sample_size.validation_sizes(c, common, landmark),
     }
     for (title, table), split in zip(parts.items(), ("training", "validation"), strict=True):
         there = cohort if "split" not in cohort else cohort[cohort["split"] == split]
         events = int((there["event"] == 1).sum())
-        click.echo(f"{title} (C {c:g}, {common.share:.0%} with the event); here {len(there)} patients, {events} events")
+        click.echo(
+            f"{title} (C {c:g}, {common.share:.0%} with the event); here {how_many(len(there), 'patient')}, "
+            f"{how_many(events, 'event')}"
+        )
         click.echo(table.to_string(index=False) + "\n")
 
 

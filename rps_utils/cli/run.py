@@ -22,6 +22,7 @@ from rps_utils.cli.options import (
     where,
 )
 from rps_utils.cli.paths import MANIFEST_FILE, OUT_FILE, RUN_FOLDER, InputFile
+from rps_utils.texts.counts import how_many
 
 if TYPE_CHECKING:
     from rps_utils.machine.engines import Engine
@@ -114,7 +115,7 @@ def predict_command(run: Path, manifest: Path, out: Path, cores: int) -> None:
 
     rows = predict(run, manifest, out, cores)
     patients = rows.drop_duplicates("patient_id")
-    click.echo(f"{len(patients)} patients scored by {', '.join(rows['model'].unique())}: {out}")
+    click.echo(f"{how_many(len(patients), 'patient')} scored by {', '.join(rows['model'].unique())}: {out}")
     for sentence in directions(run)["note"]:
         if sentence:
             click.echo(sentence)

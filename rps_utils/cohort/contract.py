@@ -10,6 +10,7 @@ import pandas as pd
 
 from rps_utils.files import FLAGS, MISSING, TEXT
 from rps_utils.scores import READY_MADE
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import DATE, HIDDEN, personal_kind
 
 OUTCOME = ("time_months", "event")
@@ -180,13 +181,13 @@ def format_problems(problems: list[Problem], alike: int = 5) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in table]
     lines += [f"... and {n - alike} more like it in column {kind[0]}" for kind, n in kinds.items() if n > alike]
-    return f"{len(problems)} problem{'s' * (len(problems) != 1)}\n" + "\n".join(lines)
+    return f"{how_many(len(problems), 'problem')}\n" + "\n".join(lines)
 
 
 def format_notices(notices: list[Notice]) -> str:
     """Write notices, one line each."""
     lines = [f"line {n.row}, {plain_text(n.patient_id)}: {plain_text(n.value, 160)}; {n.remedy}" for n in notices]
-    return "\n".join([f"{len(notices)} notice{'s' * (len(notices) != 1)}; look at them", *lines])
+    return "\n".join([f"{how_many(len(notices), 'notice')}; look at them", *lines])
 
 
 def plain_text(text: str, width: int = 60) -> str:

@@ -45,7 +45,8 @@ from rps_utils.cohort.contract import (
 from rps_utils.cohort.scans import check_images, check_paths, given_files
 from rps_utils.files import MISSING, TableError, are_codes, read_lines, typed_column
 from rps_utils.scores import LONGEST_MEDIAN, READY_MADE, alike
-from rps_utils.texts.cells import NUMBER, comma_remedy, is_formula
+from rps_utils.texts.cells import NUMBER, comma_remedy, hidden_sign, is_formula
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import HIDDEN, personal_kind, shown, unless_personal
 
 
@@ -167,7 +168,7 @@ def _header_problems(header: list[str], learn: bool) -> Iterator[Problem]:
 def column_shown(column: str, header: Sequence[str]) -> str:
     """Return a column's name for a message, or its place in the header where the name may point to a person."""
     doubtful = personal_kind(column) or IDENTIFYING.search(column) or not column.isprintable()
-    hidden = _is_formula_name(column) or (doubtful and shown(column) != column)
+    hidden = _is_formula_name(column) or hidden_sign(column) or (doubtful and shown(column) != column)
     return f"column {list(header).index(column) + 1}" if hidden else column
 
 
@@ -181,6 +182,8 @@ def _name_problems(header: list[str]) -> Iterator[Problem]:
         if _is_formula_name(column):
             remedy = "begin the name with a letter"
             yield table_problem(column_shown(column, header), f"a formula {HIDDEN}", "names, no formulas", remedy)
+        elif unseen := hidden_sign(column):
+            yield table_problem(column_shown(column, header), unseen, "printable names", "type the name again")
         elif personal_kind(column):
             value = f"{personal_kind(column)} {HIDDEN}"
             yield table_problem(column_shown(column, header), value, "names of what is measured", "rename the column")
@@ -204,7 +207,12 @@ def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Proble
         if len(row) != width:
             remedy = "put cells that hold a comma in double quotes" if len(row) > width else "fill up the row"
             yield Problem(
-                line, shown_id(row[0].strip()), "row", f"{len(row)} cells", f"{width} cells, as in the header", remedy
+                line,
+                shown_id(row[0].strip()),
+                "row",
+                f"{how_many(len(row), 'cell')}",
+                f"{width} cells, as in the header",
+                remedy,
             )
 
 
@@ -362,7 +370,12 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         yield Problem(
             line, shown_id(cells.loc[line, "patient_id"]), column, f"a formula {HIDDEN}", "a value, no formula", remedy
         )
-    given = given[~given.map(is_formula)]
+    for line, unseen in given.map(hidden_sign).items():
+        if unseen:
+            yield Problem(
+                line, shown_id(cells.loc[line, "patient_id"]), column, unseen, "printable text", "type the value again"
+            )
+    given = given[~given.map(lambda text: is_formula(text) or bool(hidden_sign(text)))]
     yield from _personal_problems(cells, column, given, learn)
     numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
     if numeric.mean() <= 0.5 or are_codes(list(given)):
@@ -393,12 +406,14 @@ def _size_problems(cells: pd.DataFrame, folds: int | None) -> Iterator[Problem]:
     for name in SPLITS if split is not None else ():
         events = int(event[split == name].sum())
         if not events:
-            value = f"{int((split == name).sum())} patients, 0 events in {name}"
+            value = f"{how_many((split == name).sum(), 'patient')}, 0 events in {name}"
             yield table_problem("split", value, "events in both splits", "move patients, or remove the column")
     share = 0.75 if split is None else 1.0
     training = event if split is None else event[split == "training"]
     if training.sum() * share < max(folds or 0, 2) or len(training) * share < 3 * (folds or 1):
-        value = f"{len(training)} patients, {int(training.sum())} events" + ("" if split is None else " in training")
+        value = f"{how_many(len(training), 'patient')}, {how_many(training.sum(), 'event')}" + (
+            "" if split is None else " in training"
+        )
         allowed = f"for {folds} folds 3 patients and 1 event a fold" if folds else "2 events to learn from"
         yield table_problem("event", value, allowed, "lower the parameter folds, or add patients")
 
@@ -433,7 +448,9 @@ def _group_problems(cells: pd.DataFrame, column: str) -> Iterator[Problem]:
     for name, event in groups:
         events = int((event.astype(float) == 1).sum())
         if len(event) < 3 or not events:
-            value = f"{unless_personal(name)}: {len(event)} patients, {events} events in training"
+            value = (
+                f"{unless_personal(name)}: {how_many(len(event), 'patient')}, {how_many(events, 'event')} in training"
+            )
             yield table_problem(column, value, "3 patients and 1 event a group", remedy)
 
 

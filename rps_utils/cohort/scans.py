@@ -36,6 +36,7 @@ from rps_utils.imaging.formats.images import SUFFIXES, check_voxels, open_image,
 from rps_utils.imaging.volumes import Volume, tight_box, tumour_voxels
 from rps_utils.machine.engines import work_on
 from rps_utils.texts.causes import cause_of
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import unless_personal
 
 END_OF = {
@@ -140,7 +141,8 @@ def _affine_faults(image: nib.Nifti1Image, column: str) -> list[Fault]:
         stored += [header[name].astype(float) for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x")]
     numbers = np.concatenate([np.ravel(part) for part in (image.affine, header["pixdim"][1:4], *stored)])
     if not np.isfinite(numbers).all():
-        value = f"affine or spacing not finite ({int((~np.isfinite(numbers)).sum())} numbers are NaN or infinite)"
+        wrong = how_many((~np.isfinite(numbers)).sum(), "number is", "numbers are")
+        value = f"affine or spacing not finite ({wrong} NaN or infinite)"
         return [Fault(column, value, "finite numbers in the header", "write the header again, or convert from DICOM")]
     if abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
         value = "affine without volume: an axis has length 0, or two are parallel"
@@ -190,7 +192,9 @@ def ct_faults(hu: np.ndarray) -> Iterator[Fault]:
     """Check the grey values of a CT: finite, and plausible as Hounsfield units."""
     if hu.dtype.kind == "f" and not np.isfinite(hu).all():
         count = int((~np.isfinite(hu)).sum())
-        yield Fault("image", f"{count} voxels not finite", "finite HU", "set voxels outside the scan to -1024")
+        yield Fault(
+            "image", f"{how_many(count, 'voxel')} not finite", "finite HU", "set voxels outside the scan to -1024"
+        )
         return
     low, high = float(hu.min()), float(hu.max())
     if low > LOWEST_HU_BELOW:
@@ -253,7 +257,7 @@ def _gap_faults(slices: np.ndarray, first: int, step: np.ndarray, start: float) 
     empty = [k for low, high in pairwise(drawn) if _is_one(slices, areas, low, high) for k in range(low + 1, high)]
     if empty:
         places = ", ".join(f"{start + (first + k) * step[2]:g}" for k in empty[:3]) + ", ..." * (len(empty) > 3)
-        value = f"{len(empty)} empty slice{'s' * (len(empty) > 1)} inside the tumour, at {places} mm"
+        value = f"{how_many(len(empty), 'empty slice')} inside the tumour, at {places} mm"
         yield Fault("mask", value, "the tumour on every slice that it crosses", "draw or interpolate the mask there")
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rps_utils.cohort.contract import FILES, HASHES, LEAST_GROUPS
 from rps_utils.scores import DIED, by_cause
+from rps_utils.texts.counts import how_many
 
 
 def draw_split(event: pd.Series, seed: int, *, training_share: float = 0.75) -> np.ndarray:
@@ -69,7 +70,9 @@ def draw_folds(cohort: pd.DataFrame, folds: int, seed: int) -> pd.Series:
         raise ValueError(f"folds = {folds}; allowed: {LEAST_GROUPS} or more, as nested cross-fitting leaves two out")
     training = cohort[cohort["split"] == "training"]
     if training["event"].sum() < folds:
-        raise ValueError(f"folds = {folds}, but training has {training['event'].sum()} events: choose fewer folds")
+        raise ValueError(
+            f"folds = {folds}, but training has {how_many(training['event'].sum(), 'event')}: choose fewer folds"
+        )
     dealt = stratified_folds(training["time_months"], training["event"], folds, [seed, 2])
     return pd.Series(dealt, index=training.index, dtype="Int64").reindex(cohort.index)
 
@@ -96,7 +99,7 @@ def group_folds(cohort: pd.DataFrame, column: str) -> pd.Series:
     training = cohort[cohort["split"] == "training"]
     events = (training["event"] == 1).groupby(training[column], dropna=False).sum()
     if len(events) < LEAST_GROUPS or events.index.isna().any() or not events.all():
-        found = ", ".join(f"{name}: {count} events" for name, count in events.items())
+        found = ", ".join(f"{name}: {how_many(count, 'event')}" for name, count in events.items())
         raise ValueError(f"split_by = {column!r} gives {found}; needed: {LEAST_GROUPS} groups or more, events in each")
     number = {name: k for k, name in enumerate(sorted(events.index))}
     return training[column].map(number).astype("Int64").reindex(cohort.index)

@@ -18,6 +18,7 @@ from rps_utils.figures.still.text import written_lines
 from rps_utils.figures.still.words import describe
 from rps_utils.files import whole_file, write_csv, write_text
 from rps_utils.run_folder import RunFolder
+from rps_utils.texts.counts import how_many
 
 SLIDE_COLUMNS = ["picture", "notebook", "title", "caption", "alt_text"]
 PAGE = "## {title}\n\n![{alt_text}]({picture})\n\n{caption}\n"
@@ -76,7 +77,7 @@ def main() -> None:
         table = write_slides(run, folder)
     except ValueError as refused:
         sys.exit(str(refused))
-    print(f"{len(table)} figures for slides, and what each shows: {folder / 'captions.md'}")
+    print(f"{how_many(len(table), 'figure')} for slides, and what each shows: {folder / 'captions.md'}")
 
 
 if __name__ == "__main__":

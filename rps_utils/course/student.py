@@ -15,6 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from rps_utils.files import write_text
+from rps_utils.texts.counts import how_many
 
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE)
 HIDDEN_TESTS = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS\n.*?^[ \t]*### END HIDDEN TESTS\n?", re.DOTALL | re.MULTILINE)
@@ -87,7 +88,7 @@ def main() -> None:
         sys.exit(f"{destination} is the folder of the solutions: name another")
     written = len(write_student_notebooks(source, destination))
     kept = f"; {found - written} were there and are kept: delete one to begin it anew" if written < found else ""
-    print(f"{written} notebooks without solutions written to {destination}{kept}")
+    print(f"{how_many(written, 'notebook')} without solutions written to {destination}{kept}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rps_utils.machine.progress import in_parallel
 from rps_utils.run_folder import ENSEMBLES
 from rps_utils.schema import NETWORK_SCALES, check_content, confined
 from rps_utils.survival.concordance import harrell_c
+from rps_utils.texts.counts import how_many
 
 TRAIN = "train the networks of this run again"
 
@@ -79,7 +80,10 @@ def fit_fold_networks(
         over the seeds.
     """
     if len(patches) != len(cohort):
-        raise ValueError(f"{len(patches)} patches and {len(cohort)} patients: read the patches with `read_patches`")
+        raise ValueError(
+            f"{how_many(len(patches), 'patch', 'patches')} and {how_many(len(cohort), 'patient')}: read the "
+            "patches with `read_patches`"
+        )
     tasks = [
         _new_task(patches, cohort, left_out, number, settings, Path(models_dir), preprocessing or {})
         for left_out in left_out_sets

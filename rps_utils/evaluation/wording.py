@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.evaluation.slices import KINDS
+from rps_utils.texts.counts import how_many
 
 
 def interval_text(value: float, low: float, high: float, *, digits: int = 2) -> str:
@@ -114,7 +115,7 @@ def many_pairs_sentence(intervals: pd.DataFrame, p_values: pd.DataFrame | None =
     if known.empty:
         return f"{said}."
     left = known["model"][holm(known["value"].to_numpy(float)) <= 0.05]
-    return f"{said}. Corrected for {len(known)} pairs (Holm) are left: {', '.join(left) or 'none'}."
+    return f"{said}. Corrected for {how_many(len(known), 'pair')} (Holm) are left: {', '.join(left) or 'none'}."
 
 
 def pairs_sentence(rows: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from rps_utils.learning.fusion import FUSED
 from rps_utils.run_folder import RunFolder
 from rps_utils.scores import COLUMNS, DIED, MADE_BY, read_scores, ready_made_scores
 from rps_utils.survival.concordance import harrell_c, uno_c
+from rps_utils.texts.counts import how_many
 
 ROW = ["model", "kind", "patient_id"]
 CUTOFFS = "tables/risk_groups_cutoffs.csv"
@@ -49,7 +50,7 @@ def some_patients(patients: Iterable[str]) -> str:
     """Say how many patients, and name the first three."""
     patients = sorted(patients)
     shown = ", ".join(patients[:3]) + ", ..." * (len(patients) > 3)
-    return f"{len(patients)} patient{'s' * (len(patients) > 1)} ({shown})"
+    return f"{how_many(len(patients), 'patient')} ({shown})"
 
 
 def other_outcomes(cohort: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:
@@ -165,7 +166,10 @@ def other_metric_parts(run: Path, metrics: pd.DataFrame) -> Iterator[str]:
     for rows, what in ((whole - stacked, "are not in metrics/"), (stacked - whole, "of metrics/ are not in it")):
         if rows:
             split, kind, model, metric = next(iter(rows))[:4]
-            yield f"metrics.csv: {sum(rows.values())} rows {what}, first {metric} of {model}, {kind} ({split})"
+            yield (
+                f"metrics.csv: {how_many(sum(rows.values()), 'row')} {what}, first {metric} of {model}, "
+                f"{kind} ({split})"
+            )
 
 
 def other_c_indices(metrics: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:

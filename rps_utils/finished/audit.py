@@ -34,6 +34,7 @@ from rps_utils.scores import (
     read_scores,
     ready_made_name,
 )
+from rps_utils.texts.counts import how_many
 
 JUDGED = ("cross_fitted", "validation")
 LEFT_OUT = re.compile(r".+ (without (?P<folds>\d+(,\d+)?)|from all|in-sample)")
@@ -85,16 +86,20 @@ def audit(run: str | Path) -> list[str]:
 def verdict(run: str | Path, findings: Sequence[str]) -> str:
     """Say in one sentence what the audit of a run has found."""
     if findings:
-        return f"{len(findings)} finding{'s' * (len(findings) > 1)}; scores above may be too good"
+        return f"{how_many(len(findings), 'finding')}; scores above may be too good"
     scores, ledger = read_scores(RunFolder(run).scores), read_ledger(run)
     judged = scores["kind"].isin(JUDGED).sum()
-    return f"nothing that is recorded saw a patient it judged ({len(ledger)} fitted objects, {judged} judged rows)"
+    return (
+        f"nothing that is recorded saw a patient it judged ({len(ledger)} fitted objects, "
+        f"{how_many(judged, 'judged row')})"
+    )
 
 
 def _unrecorded(run: Path, scores: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator[str]:
     made_by = scores.get(MADE_BY, pd.Series("", scores.index)).fillna("")
     for (model, kind), rows in scores[made_by == ""].groupby(["model", "kind"]):
-        yield f"{model}, {kind}: {len(rows)} rows do not say what made them: give `score_rows` the column {MADE_BY}"
+        silent = how_many(len(rows), "row does", "rows do")
+        yield f"{model}, {kind}: {silent} not say what made them: give `score_rows` the column {MADE_BY}"
     wanted = {name: "made rows of scores.csv" for names in made_by.unique() for name in names.split("+") if name}
     for entry in ledger.values():
         wanted = {source: f"taught '{entry.name}'" for source in entry.made_from} | wanted
@@ -200,7 +205,7 @@ def _saw_others(cohort: pd.DataFrame, ledger: Mapping[str, Learned]) -> Iterator
         due, saw = set(learning_patients(cohort, folds)), set(entry.saw)
         if saw != due:
             yield (
-                f"the {entry.kind} '{entry.name}' saw {len(saw)} patients, says the ledger; its name means "
+                f"the {entry.kind} '{entry.name}' saw {how_many(len(saw), 'patient')}, says the ledger; its name means "
                 f"{some_patients(due)}: {len(saw ^ due)} differ"
             )
 

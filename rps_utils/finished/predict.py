@@ -48,6 +48,7 @@ from rps_utils.learning.radiomics import RadiomicModel
 from rps_utils.run_folder import RunFolder
 from rps_utils.scores import CUTOFF, MADE_BY, OWN_TIME, READY_MADE, by_cause, ready_made_scores
 from rps_utils.texts.cells import NUMBER
+from rps_utils.texts.counts import how_many
 
 
 def clinical_problems(cells: pd.DataFrame, designs: Sequence[Design]) -> list[Problem]:
@@ -170,7 +171,8 @@ def refuse_training_patients(
     ]
     if known:
         raise ValueError(
-            f"{len(known)} patients have images that {frozen.folder} was trained on ({', '.join(known[:5])}): the run "
+            f"{how_many(len(known), 'patient has', 'patients have')} images that {frozen.folder} was trained on "
+            f"({', '.join(known[:5])}): the run "
             "knows their outcome, so their score would prove nothing; leave them out"
         )
     if frozen.training_views is not None:
@@ -188,8 +190,9 @@ def _refuse_look_alikes(
     same = [f"{new} and {old}" for new, old in named if not told_apart(distinct, new, old)]
     if same:
         raise ValueError(
-            f"{len(same)} patients have nearly the image of one that {frozen.folder} was trained on "
-            f"({'; '.join(same[:5])}): leave them out; if they are two patients, name the second in a column {DISTINCT}"
+            f"{how_many(len(same), 'patient has', 'patients have')} nearly the image of one that {frozen.folder} was "
+            f"trained on ({'; '.join(same[:5])}): leave them out; if they are two patients, "
+            f"name the second in a column {DISTINCT}"
         )
 
 

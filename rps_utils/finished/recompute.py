@@ -47,6 +47,7 @@ from rps_utils.learning.ledger import bound_name, read_ledger
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.schema import read_run_json
 from rps_utils.scores import MADE_BY, OWN_TIME, READY_MADE, incidence_columns, lrfs_column, lrfs_landmarks, read_scores
+from rps_utils.texts.counts import how_many
 
 SAMPLE = 3  # patients whose features, crops and patches are made again
 TRAINING_KINDS = "that each network was trained on nobody but the patients on its card"
@@ -236,7 +237,8 @@ def other_features(data: RunData) -> Iterator[str]:
         other = ~np.isclose(stored.loc[patient, due.index].astype(float), due, rtol=1e-4, atol=1e-6)
         if other.any():
             name = due.index[other][0]
-            yield f"features.csv: {patient} has another {name} than the crop gives ({other.sum()} features differ)"
+            in_all = how_many(other.sum(), "feature differs", "features differ")
+            yield f"features.csv: {patient} has another {name} than the crop gives ({in_all})"
 
 
 # ---------------------------------------------------------------- scores and models

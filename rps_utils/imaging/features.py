@@ -20,6 +20,7 @@ from rps_utils.imaging.volumes import Volume, to_itk
 from rps_utils.machine.progress import in_parallel
 from rps_utils.schema import FEATURE_STORE, check_content
 from rps_utils.sources import text_sha256
+from rps_utils.texts.counts import how_many
 
 IMAGE_TYPES = ("original", "log", "wavelet")
 ENGINES = ("fast", "plain")
@@ -154,7 +155,10 @@ def _extract_inside(ct: Volume, mask: Volume, settings: ExtractionSettings) -> d
     features = {name: float(values[name]) for name in sorted(values) if not name.startswith("diagnostics")}
     broken = [name for name, value in features.items() if not np.isfinite(value)]
     if broken:
-        raise ValueError(f"{len(broken)} features are not finite, first {broken[0]}: is the tumour of one grey value?")
+        raise ValueError(
+            f"{how_many(len(broken), 'feature is', 'features are')} not finite, first {broken[0]}: "
+            "is the tumour of one grey value?"
+        )
     return features
 
 

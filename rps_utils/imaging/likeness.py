@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.imaging.patches import PatchSettings
+from rps_utils.texts.counts import how_many
 
 SPACINGS = ("spacing_in_plane_mm", "slice_spacing_mm")
 
@@ -102,7 +103,10 @@ def describe_training(summaries: pd.DataFrame) -> Reference:
     sds = summaries.std(ddof=0)
     names = list(summaries.columns[sds > 1e-4])
     if len(names) < 2 or len(summaries) < 3:
-        raise ValueError(f"{len(summaries)} patients with {len(names)} summaries that vary: 3 and 2 are needed")
+        raise ValueError(
+            f"{how_many(len(summaries), 'patient')} with "
+            f"{how_many(len(names), 'summary that varies', 'summaries that vary')}: 3 and 2 are needed"
+        )
     means, sds = summaries[names].mean(), sds[names]
     precision = LedoitWolf(assume_centered=True).fit(((summaries[names] - means) / sds).to_numpy()).precision_
     return Reference(names, means.tolist(), sds.tolist(), precision.tolist())

@@ -26,7 +26,8 @@ from rps_utils.cohort.contract import (
 )
 from rps_utils.cohort.manifest import column_shown
 from rps_utils.imaging.formats.bounds import MOST_TABLE, Unfit, check_archive
-from rps_utils.texts.cells import NUMBER, is_formula
+from rps_utils.texts.cells import NUMBER, hidden_sign, is_formula
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import HIDDEN, kind_of, personal_kind, shown, unless_personal
 
 _NEEDED = tuple(column for column in REQUIRED if column not in ("image", "mask"))
@@ -261,7 +262,7 @@ def _cell_text(value: Any) -> str:
 
 def _table(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
     if len(rows) < 2:
-        raise ValueError(f"{_TABLE}: a header and one row a patient expected, {len(rows)} rows found")
+        raise ValueError(f"{_TABLE}: a header and one row a patient expected, {how_many(len(rows), 'row')} found")
     header = rows[0][1]
     if len(header) == 1 and re.search(r"[;\t]", header[0]):
         raise ValueError(f"{_TABLE}: columns must be separated by commas: export it with a comma as separator")
@@ -272,7 +273,9 @@ def _table(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
         )
     for line, row in rows[1:]:
         if len(row) != len(header):
-            raise ValueError(f"{_TABLE}, line {line}: {len(row)} cells, the header has {len(header)}: quote commas")
+            raise ValueError(
+                f"{_TABLE}, line {line}: {how_many(len(row), 'cell')}, the header has {len(header)}: quote commas"
+            )
     return pd.DataFrame.from_dict(dict(rows[1:]), orient="index", columns=header)
 
 
@@ -307,6 +310,8 @@ def _refuse_names(header: list[str]) -> None:
         where = f"{_TABLE}: column {_column_quoted(column, header)}"
         if is_formula(column) or is_formula(column.removeprefix(READY_MADE)):
             raise ValueError(f"{where} is a formula: begin its name with a letter (mapping, columns:)")
+        if unseen := hidden_sign(column):
+            raise ValueError(f"{where} has {unseen} in its name: type the name again")
         if column != DICOM_ID and IDENTIFYING.search(column):
             raise ValueError(f"{where} identifies a person: leave it out (mapping, columns:)")
         if personal_kind(column):
@@ -314,7 +319,7 @@ def _refuse_names(header: list[str]) -> None:
 
 
 def _cell_problems(cells: pd.DataFrame, line: int, column: str) -> list[Problem]:
-    """Formulas, dates and ids that look real; a value that may identify is not repeated."""
+    """Formulas, signs that cannot be seen, dates and ids that look real; a value that may identify is not repeated."""
     text = cells.loc[line, column]
     where = (line, cells.loc[line, "patient_id"], column)
     if column == "patient_id" and text and shown_id(text) != text and PATIENT_ID.fullmatch(text):
@@ -324,6 +329,8 @@ def _cell_problems(cells: pd.DataFrame, line: int, column: str) -> list[Problem]
         return []
     if is_formula(text):
         return [Problem(*where, f"a formula {HIDDEN}", "a value, no formula", "replace the formula by its value")]
+    if unseen := hidden_sign(text):
+        return [Problem(*where, unseen, "printable text", "type the value again")]
     kind = personal_kind(text)
     if kind == "a date":
         remedy = "write months between surgery and last visit" if column == "time_months" else "write an age or months"

@@ -26,6 +26,7 @@ from rps_utils.ingest.readers.pairs import Pair, match_files, shown_name
 from rps_utils.ingest.segmentations import read_documents, references
 from rps_utils.ingest.series import Discovery, Series, find_series, without_value_warnings
 from rps_utils.ingest.task import Task
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import HIDDEN, shown
 
 NOT_LISTED = "not in the table"
@@ -289,12 +290,15 @@ def _notes(found: Discovery, cells: pd.DataFrame, sound: Sequence[dict], manifes
     reasons: Counter[str] = Counter()
     for (_, reason), count in found.left_aside.items():
         reasons[reason] += count
-    notes = [f"{count} files left aside: {reason}" for reason, count in sorted(reasons.items())]
+    notes = [f"{how_many(count, 'file')} left aside: {reason}" for reason, count in sorted(reasons.items())]
     stray = _stray_images(found, cells)
-    notes += [f"{stray} image files left aside: their patients have DICOM series, or none in the table"] * bool(stray)
+    if stray:
+        notes.append(f"{how_many(stray, 'image file')} left aside: of patients with DICOM series, or not in the table")
     silent = [r for r in sound if r["facts"]["identity_removed"].upper() not in ("YES", NO_HEADER.upper())]
     if silent:
-        notes.append(f"{len(silent)} patients: PatientIdentityRemoved is not YES; were the headers de-identified?")
+        notes.append(
+            f"{how_many(len(silent), 'patient')}: PatientIdentityRemoved is not YES; were the headers de-identified?"
+        )
     if len(manifest):
         few = check_cells(manifest)
         notes += [f"{p.column}: {p.value}; needed: {p.allowed}" for p in few]

@@ -20,6 +20,7 @@ from rps_utils.ingest.readers.contours import CLOSED, Contour, Unclear, fill_sli
 from rps_utils.ingest.readers.dicom_files import read_dicom
 from rps_utils.ingest.series import Refused, Series
 from rps_utils.texts.causes import cause_of
+from rps_utils.texts.counts import how_many
 from rps_utils.texts.persons import shown
 
 GRID_TOLERANCE = 1e-3  # of highdicom's match_geometry: direction, spacing, origin in voxels
@@ -115,7 +116,7 @@ def link_faults(document: Dataset, ct: Series) -> Iterator[Fault]:
         yield _mask_fault("another frame of reference than the CT", "the CT's frame of reference", remedy)
     missing = image_references(document) - _instances(ct)
     if missing and link_to(document, ct) == "reference":
-        value = f"refers to {len(missing)} images that the CT series lacks"
+        value = f"refers to {how_many(len(missing), 'image')} that the CT series lacks"
         yield _mask_fault(value, "every image that was drawn on", "export the whole CT series")
 
 
@@ -250,7 +251,7 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     inside = placed.array[..., 0] != 0
     lost = int((own.array != 0).sum() - inside.sum())
     if lost:
-        raise Refused(_outside(segment.shown, f"{lost} voxels"))
+        raise Refused(_outside(segment.shown, f"{how_many(lost, 'voxel')}"))
     return inside
 
 
@@ -308,7 +309,7 @@ def _closed_contours(segment: Segment) -> Iterator[tuple[int, str, np.ndarray]]:
             continue
         values = np.array(contour.get("ContourData") or [], float).ravel()
         if len(values) % 3 or not np.isfinite(values).all() or not len(values):
-            value = f"{segment.shown}, contour {number}: {len(values)} numbers"
+            value = f"{segment.shown}, contour {number}: {how_many(len(values), 'number')}"
             raise Refused(_mask_fault(value, "finite x, y, z of each point", "export the structure set again"))
         yield number, str(contour.ContourGeometricType), values.reshape(-1, 3)
 
@@ -334,10 +335,6 @@ def _place(ct: highdicom.Volume, k: int) -> str:
     return f"slice {number} from below at {(ct.affine @ [k, 0, 0, 1])[2]:g} mm"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number > 1)}"
-
-
 def _refuse_skipped(drawn: list[int], ct: highdicom.Volume, name: str) -> None:
     skipped = sorted(set(range(drawn[0], drawn[-1] + 1)) - set(drawn))
     if not skipped:
@@ -346,7 +343,7 @@ def _refuse_skipped(drawn: list[int], ct: highdicom.Volume, name: str) -> None:
         value = f"{name}: contours on {len(drawn)} slices of {drawn[-1] - drawn[0] + 1}, no two side by side"
     else:
         places = ", ".join(_place(ct, k) for k in skipped[:3]) + ", ..." * (len(skipped) > 3)
-        value = f"{name}: {_count(len(skipped), 'slice')} without a contour between drawn ones, {places}"
+        value = f"{name}: {how_many(len(skipped), 'slice')} without a contour between drawn ones, {places}"
     remedy = "draw or interpolate them; two tumours are two structures"
     raise Refused(_mask_fault(value, "a contour on every slice", remedy))
 

@@ -40,6 +40,7 @@ from rps_utils.ingest.readers.dicom_files import (
 )
 from rps_utils.ingest.readers.pairs import is_image_file
 from rps_utils.texts.causes import cause_of
+from rps_utils.texts.counts import how_many
 
 SPACING_TOLERANCE_MM = 0.1  # between slices, and sideways from their common axis
 ORIENTATION_TOLERANCE = 1e-4  # direction cosines
@@ -265,7 +266,7 @@ def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
         elif name in GEOMETRY and not np.isfinite(np.array(values, float)).all():
             yield Fault("CT series", f"{name} with a value that is no number", "finite mm", "export the series again")
     if len(headers) < LEAST_SLICES:
-        value = f"{len(headers)} slices"
+        value = f"{how_many(len(headers), 'slice')}"
         yield Fault("CT series", value, f"{LEAST_SLICES} slices or more", "export the whole series")
     voxels = float(headers[0].get("Rows") or 0) * float(headers[0].get("Columns") or 0) * len(headers)
     if voxels > MOST_VOXELS:
@@ -277,7 +278,7 @@ def _instance_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     instances = len({str(h.get("SOPInstanceUID")) for h in headers})
     places = len({tuple(h.ImagePositionPatient) for h in headers})
     if instances < places:
-        value = f"{places} slices with {instances} SOPInstanceUID{'s' * (instances > 1)}"
+        value = f"{places} slices with {how_many(instances, 'SOPInstanceUID')}"
         remedy = "de-identify again, with a new UID for each slice"
         yield Fault("CT series", value, "a SOPInstanceUID of its own for each slice", remedy)
 
@@ -286,7 +287,9 @@ def _grey_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
     first = headers[0]
     stored = min(int(h.get("BitsStored") or 0) for h in headers)
     if stored < 12:
-        yield Fault("CT series", f"{stored} bits a pixel", "12 to 16 bits", "export the original, not a screen copy")
+        yield Fault(
+            "CT series", f"{how_many(stored, 'bit')} a pixel", "12 to 16 bits", "export the original, not a screen copy"
+        )
     photometric = {known_value("PhotometricInterpretation", h.get("PhotometricInterpretation")) for h in headers}
     if photometric != {"MONOCHROME2"} or int(first.get("SamplesPerPixel") or 1) != 1:
         yield Fault("CT series", f"pixels {', '.join(sorted(photometric))}", "MONOCHROME2", "export the original")
@@ -303,7 +306,11 @@ def _mixture_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
         values = sorted({_plain(h.get(name)) for h in headers})
         if len(values) > 1:
             told = sorted({known_value(name, h.get(name)) for h in headers}) if name in TOLD else []
-            shown = ", ".join(value or "none" for value in told[:4]) if len(told) > 1 else f"{len(values)} values"
+            shown = (
+                ", ".join(value or "none" for value in told[:4])
+                if len(told) > 1
+                else f"{how_many(len(values), 'value')}"
+            )
             yield Fault("CT series", f"{name} {shown}", allowed, "split the series, keep the wanted part")
 
 
@@ -333,7 +340,8 @@ def _spacing_faults(places: np.ndarray, headers: Sequence[Dataset]) -> Iterator[
     steps = np.diff(places)
     usual = float(np.median(steps))
     if steps.min() < SPACING_TOLERANCE_MM:
-        value = f"{int((steps < SPACING_TOLERANCE_MM).sum())} positions twice, first at {places[steps.argmin()]:g} mm"
+        repeated = how_many((steps < SPACING_TOLERANCE_MM).sum(), "position")
+        value = f"{repeated} twice, first at {places[steps.argmin()]:g} mm"
         yield Fault("CT series", value, "one slice a position", "two phases, or a copy? keep one")
         return
     uneven = np.flatnonzero(np.abs(steps - usual) > SPACING_TOLERANCE_MM)
@@ -350,7 +358,7 @@ def _uneven(places: np.ndarray, steps: np.ndarray, usual: float, uneven: np.ndar
     gaps = steps[uneven] / usual
     first = f"from {places[uneven[0]]:g} to {places[uneven[0] + 1]:g} mm"
     if (np.abs(gaps - gaps.round()) * usual <= SPACING_TOLERANCE_MM).all() and (gaps.round() > 1).all():
-        value = f"{int((gaps.round() - 1).sum())} slices missing, {first}"
+        value = f"{how_many((gaps.round() - 1).sum(), 'slice')} missing, {first}"
         return Fault("CT series", value, "every slice", "export the series again, whole")
     value = f"steps of {steps.min():g} to {steps.max():g} mm, {first}"
     allowed = f"even spacing within {SPACING_TOLERANCE_MM:g} mm"

@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 from scipy.stats import chi2, norm, t
 
 from rps_utils.survival.follow_up import check_numbers, refuse
+from rps_utils.texts.counts import how_many
 
 FEWEST_POOLED = 3  # estimates; with two there is no prediction interval, and tau2 is a guess
 
@@ -89,7 +90,7 @@ def pool_effects(effects: Any, variances: Any, *, tau2: float | None = None, lev
     effects = np.asarray(effects, float)
     k = effects.size
     if k < FEWEST_POOLED:
-        raise ValueError(f"{k} estimates; allowed: {FEWEST_POOLED} or more; show them one by one instead")
+        raise ValueError(f"{how_many(k, 'estimate')}; allowed: {FEWEST_POOLED} or more; show them one by one instead")
     effects, variances = check_numbers("effects", effects, k), check_numbers("variances", variances, k)
     refuse("variances", variances <= 0, variances, "above 0", "leave out an estimate without a standard error")
     tau2 = reml_tau2(effects, variances) if tau2 is None else tau2

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rps_utils.learning.crossfit import LeftOut, learning_patients
+from rps_utils.texts.counts import how_many
 
 CENTRE = "centre"
 LEAST_LEARNERS = 3  # patients of a centre; fewer give no spread
@@ -111,7 +112,10 @@ def learn_harmonisation(features: pd.DataFrame, centre: pd.Series) -> Harmonisat
     sds = within.std(axis=0)
     kept = sds > 1e-9 * np.abs(values).max(axis=0)
     if kept.sum() < 2:
-        raise ValueError(f"{kept.sum()} features vary within centres: 2 are needed to learn what centres do")
+        raise ValueError(
+            f"{how_many(kept.sum(), 'feature varies', 'features vary')} within centres: 2 are "
+            "needed to learn what centres do"
+        )
     z = (values[:, kept] - means[kept]) / sds[kept]
     effects = {name: _shrunken(z[of == name]) if len(names) > 1 else _none(z) for name in names}
     parts = [{name: effect[i].tolist() for name, effect in effects.items()} for i in (0, 1)]
@@ -160,5 +164,5 @@ def check_centres(cohort: pd.DataFrame, left_out_sets: Iterable[LeftOut]) -> Non
 def _refuse_few(centre: pd.Series, where: str = "") -> None:
     counts = centre.value_counts()
     if counts.min() < LEAST_LEARNERS:
-        found = f"{counts.idxmin()} has {counts.min()} patients to learn from{where}"
+        found = f"{counts.idxmin()} has {how_many(counts.min(), 'patient')} to learn from{where}"
         raise ValueError(f"centre {found}; needed: {LEAST_LEARNERS}: merge centres, lower folds, or do not harmonise")

@@ -12,6 +12,7 @@ from sksurv.util import Surv
 
 from rps_utils.cohort.splits import stratified_folds
 from rps_utils.learning.harmonise import Harmonisation, learn_harmonisation
+from rps_utils.texts.counts import how_many
 
 # How far a single value may lie from the training mean, in SD: one odd scan must not decide a score.
 CLIP_SD = 3.0
@@ -291,7 +292,10 @@ def fit_radiomic_model(
     settings = settings or SelectionSettings()
     time, event = outcome["time_months"].to_numpy(float), outcome["event"].to_numpy() == 1
     if event.sum() < 2:
-        raise ValueError(f"{event.sum()} events among {len(event)} patients: a score needs 2 at least; lower folds")
+        raise ValueError(
+            f"{how_many(event.sum(), 'event')} among {how_many(len(event), 'patient')}: "
+            "a score needs 2 at least; lower folds"
+        )
     names = varying_features(features)
     if not names:
         raise ValueError("no feature varies between the patients: were all extracted from one image?")

@@ -25,6 +25,7 @@ import pandas as pd
 from rps_utils.files import write_csv, write_text
 from rps_utils.ingest.series import read_header, without_value_warnings
 from rps_utils.public.series import SERIES, attribution, read_recipe, read_series
+from rps_utils.texts.counts import how_many
 
 # https://learn.canceridc.dev, Organization of data, and the S3 operation ListObjectsV2, which public buckets answer
 # without an account: <bucket>/<crdc_series_uuid>/<instance>.dcm.
@@ -88,7 +89,9 @@ def download(
             state = _bring(row, out, mirror.replace("{bucket}", row.bucket).rstrip("/"))
         finally:
             _remove_empty(out / ".partial" / row.crdc_series_uuid, out / ".partial", _place(row, out).parent, out)
-        progress(f"{number} of {len(wanted)}  {row.patient_id} {row.modality}  {row.instances} files  {state}")
+        progress(
+            f"{number} of {len(wanted)}  {row.patient_id} {row.modality}  {how_many(row.instances, 'file')}  {state}"
+        )
     write_text(attribution(collection, read_recipe(collection)), out / "ATTRIBUTION.md")
     return write_csv(wanted, out / SERIES)
 
@@ -121,7 +124,9 @@ def download_faults(folder: Path, row: Any) -> list[str]:
     size = sum(path.stat().st_size for path in paths)
     faults = []
     if (len(paths), size) != (row.instances, row.bytes):
-        faults.append(f"{row.instances} files of {row.bytes:,} bytes expected, {len(paths)} of {size:,} found")
+        faults.append(
+            f"{how_many(row.instances, 'file')} of {row.bytes:,} bytes expected, {len(paths)} of {size:,} found"
+        )
     wanted = (row.patient_id, row.study_uid, row.series_uid, row.modality)
     tags = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
     headers = [read_header(path) for path in paths]
@@ -135,7 +140,7 @@ def download_faults(folder: Path, row: Any) -> list[str]:
 def _wanted_series(series: pd.DataFrame, patients: int | None, out: Path) -> pd.DataFrame:
     ids = list(series["patient_id"].drop_duplicates())
     if patients is not None and not 1 <= patients <= len(ids):
-        raise ValueError(f"{patients} patients asked for: 1 to {len(ids)} allowed")
+        raise ValueError(f"{how_many(patients, 'patient')} asked for: 1 to {len(ids)} allowed")
     there = [patient for patient in ids if (out / patient).is_dir()]
     return series[series["patient_id"].isin([*ids[:patients], *there])]
 
@@ -199,7 +204,7 @@ def _listed_files(row: Any, address: str) -> dict[str, int]:
     files = {name: size for name, size in names if INSTANCE.fullmatch(name)}
     if (len(files), sum(files.values())) != (row.instances, row.bytes):
         found = f"{address} has {len(files)} of {sum(files.values()):,}"
-        raise DownloadError(f"{_name(row)}: {row.instances} files of {row.bytes:,} bytes expected, {found}")
+        raise DownloadError(f"{_name(row)}: {how_many(row.instances, 'file')} of {row.bytes:,} bytes expected, {found}")
     return files
 
 
@@ -236,7 +241,7 @@ def _get(address: str, row: Any) -> bytes:
             pause = next(pauses, None)
             if final or pause is None:
                 reason = getattr(error, "reason", None) or error
-                expected = f"{row.instances} files of {row.bytes:,} bytes expected"
+                expected = f"{how_many(row.instances, 'file')} of {row.bytes:,} bytes expected"
                 raise DownloadError(
                     f"{_name(row)}: {expected}, not fetched: {address.split('?')[0]}: {reason}. Check the connection"
                     " and call again: what is complete is kept"

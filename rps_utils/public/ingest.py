@@ -12,6 +12,7 @@ from rps_utils.files import write_csv, write_text
 from rps_utils.ingest.export import Outcome
 from rps_utils.public.series import attribution, read_recipe
 from rps_utils.texts.cells import is_formula
+from rps_utils.texts.counts import how_many
 
 LIVER_RECURRENCE = "progression_or_recurrence_liveronly"
 MOST_DISAGREEING = 0.1  # share of patients in whom table and image, or two columns, may contradict each other
@@ -148,5 +149,6 @@ def _column_notes(columns: pd.DataFrame, rows: pd.DataFrame, sheet: pd.DataFrame
     unknown = columns.loc[columns["reason"] == "not known here", "column"]
     notes = [f"columns of the table that are not known here, left out: {', '.join(unknown)}"] if len(unknown) else []
     if len(rows) < len(sheet):
-        notes.append(f"{len(sheet) - len(rows)} rows of the table belong to patients that were not downloaded")
+        left = how_many(len(sheet) - len(rows), "row of the table belongs", "rows of the table belong")
+        notes.append(f"{left} to patients that were not downloaded")
     return notes

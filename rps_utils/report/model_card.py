@@ -11,6 +11,7 @@ from rps_utils.evaluation.wording import wide
 from rps_utils.files import read_csv
 from rps_utils.report.paper import run_data_kind
 from rps_utils.run_folder import RunFolder
+from rps_utils.texts.counts import how_many
 
 READS = {
     "DL": "a patch of the CT and its mask, by 3-D networks",
@@ -87,7 +88,7 @@ def limits(scores: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
     judged = scores[scores["kind"] == "validation"].drop_duplicates("patient_id")
     events = int((judged["event"] == 1).sum())
     said = [
-        f"judged in {len(judged)} validation patients with {events} recurrences, "
+        f"judged in {how_many(len(judged), 'validation patient')} with {how_many(events, 'recurrence')}, "
         + ("fewer than the 100 that are usually asked for" if events < 100 else "100 or more, as is usually asked for")
         if len(judged)
         else "there are no validation patients: nobody judged the finished models"
@@ -104,7 +105,10 @@ def limits(scores: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
 
 def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the short entries of a card for reading: what, and what is said of it."""
-    patients = [f"{s}: {n['patients']} patients, {n['recurrences']} recurrences" for s, n in card["patients"].items()]
+    patients = [
+        f"{s}: {how_many(n['patients'], 'patient')}, {how_many(n['recurrences'], 'recurrence')}"
+        for s, n in card["patients"].items()
+    ]
     return [
         ("For", card["intended_for"]),
         ("Not for", card["not_intended_for"]),

@@ -27,6 +27,7 @@ from rps_utils.report.summary import plain_summary
 from rps_utils.run_folder import NAMES, RunFolder
 from rps_utils.runs.record import write_run_record
 from rps_utils.steps import NOTEBOOKS
+from rps_utils.texts.counts import how_many
 
 
 def read_figures(run: RunFolder, number: str) -> list[dict[str, Any]]:
@@ -181,7 +182,10 @@ def _counts(run: RunFolder) -> list[str]:
     if not run.scores.is_file():
         return []
     patients = read_csv(run.scores).drop_duplicates("patient_id").groupby("split")["event"]
-    return [f"{split}: {len(event)} patients, {int(event.sum())} local recurrences" for split, event in patients]
+    return [
+        f"{split}: {how_many(len(event), 'patient')}, {how_many(event.sum(), 'local recurrence')}"
+        for split, event in patients
+    ]
 
 
 if __name__ == "__main__":

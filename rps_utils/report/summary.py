@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rps_utils.evaluation.wording import c_sentences, pairs_sentence
+from rps_utils.texts.counts import how_many
 
 KIND_WORDS = {
     "validation": "In the validation patients, who took no part in any training",
@@ -25,7 +26,7 @@ def patients_sentence(scores: pd.DataFrame) -> str:
     """Return who was studied: patients and local recurrences of each split."""
     people = scores.drop_duplicates("patient_id")
     parts = [
-        f"{len(rows)} {split} patients, {int((rows['event'] == 1).sum())} of them with a local recurrence"
+        f"{how_many(len(rows), f'{split} patient')}, {int((rows['event'] == 1).sum())} of them with a local recurrence"
         for split, rows in people.groupby("split")
     ]
     return f"Studied were {'; '.join(parts)}."
@@ -49,7 +50,8 @@ def not_shown_lines(metrics: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     if pd.notna(width):
         events = int((people["event"] == 1).sum())
         lines.append(
-            f"With {events} recurrences the interval of a C is up to {width:.2f} wide; smaller differences may be luck."
+            f"With {how_many(events, 'recurrence')} the interval of a C is up to {width:.2f} wide; "
+            "smaller differences may be luck."
         )
     return [
         *lines,

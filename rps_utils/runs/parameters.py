@@ -10,6 +10,7 @@ from typing import Any
 from rps_utils.cohort.allowed import value_fault
 from rps_utils.sources import cell_sources
 from rps_utils.steps import NOTEBOOKS, DeclarationError, Step
+from rps_utils.texts.counts import how_many
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -38,7 +39,9 @@ def default_parameters(notebook: Path) -> dict[str, Any]:
     """
     tagged = [source for _, source, tags in cell_sources(notebook) if "parameters" in tags]
     if len(tagged) != 1:
-        raise DeclarationError(f"{notebook}: {len(tagged)} cells are tagged `parameters`, allowed is one")
+        raise DeclarationError(
+            f"{notebook}: {how_many(len(tagged), 'cell is', 'cells are')} tagged `parameters`, allowed is one"
+        )
     try:
         return dict(_literal(line) for line in ast.parse(tagged[0]).body)
     except (ValueError, SyntaxError) as error:

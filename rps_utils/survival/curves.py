@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from rps_utils.machine.compiled import compiled
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_weights, one_or_all, ratio, refuse
+from rps_utils.texts.counts import how_many
 
 _SAME = np.finfo(float).eps ** 0.5  # R's tolerance for "the curve is exactly at one half"
 
@@ -258,7 +259,9 @@ def _log_rank_parts(
 def _check_groups(time: np.ndarray, group: Any) -> np.ndarray:
     group = np.asarray(group)
     if group.shape != time.shape:
-        raise ValueError(f"group has shape {group.shape}, but time has {len(time)} rows; give one label per patient")
+        raise ValueError(
+            f"group has shape {group.shape}, but time has {how_many(len(time), 'row')}; give one label per patient"
+        )
     refuse("group", pd.isna(group), group, "a label for every patient", "name the missing group or leave it out")
     return group
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rps_utils.texts.counts import how_many
+
 
 class Estimate(NamedTuple):
     """A number with its interval, and why any of them is missing (`note` is empty when nothing is)."""
@@ -42,7 +44,9 @@ def check_numbers(
     """
     numbers = np.asarray(values, dtype=float)
     if numbers.shape != (n,):
-        raise ValueError(f"{field} has shape {numbers.shape}, but time has {n} rows; give one value per patient")
+        raise ValueError(
+            f"{field} has shape {numbers.shape}, but time has {how_many(n, 'row')}; give one value per patient"
+        )
     allowed = "finite numbers" + (f" from {low:g} to {high:g}" if np.isfinite(low) or np.isfinite(high) else "")
     bad = ~np.isfinite(numbers) | (numbers < low) | (numbers > high)
     refuse(field, bad, numbers, allowed, remedy or "leave the patient out of every model, or mend the value")
@@ -69,7 +73,9 @@ def check_follow_up(time: Any, event: Any) -> FollowUp:
     refuse("time", bad, time, "finite months above 0", "correct the date of the last visit or leave the patient out")
     raw = np.asarray(event)
     if raw.shape != time.shape:
-        raise ValueError(f"event has shape {raw.shape}, but time has {len(time)} rows; give one event per patient")
+        raise ValueError(
+            f"event has shape {raw.shape}, but time has {how_many(len(time), 'row')}; give one event per patient"
+        )
     refuse("event", ~np.isin(raw, (0, 1)), raw, "0 (no recurrence seen) or 1", "code competing causes elsewhere")
     return FollowUp(time, raw.astype(bool))
 

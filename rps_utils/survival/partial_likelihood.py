@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from rps_utils.machine.compiled import compiled
 from rps_utils.survival.curves import count_steps, event_curve
 from rps_utils.survival.follow_up import check_follow_up, check_weights
+from rps_utils.texts.counts import how_many
 
 _ITERATIONS = 40
 _FAR = 300.0  # log hazards this far apart: the climb has no top, and their exponentials no sum
@@ -357,7 +358,7 @@ def check_matrix(covariates: Any, n: int) -> np.ndarray:
     x = np.asarray(covariates, dtype=float)
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or len(x) != n:
-        raise ValueError(f"covariates has shape {x.shape}, but time has {n} rows; give one row per patient")
+        raise ValueError(f"covariates has shape {x.shape}, but time has {how_many(n, 'row')}; give one row per patient")
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0]

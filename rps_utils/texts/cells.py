@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
@@ -20,6 +21,16 @@ def is_formula(text: str) -> bool:
 def safe_cell(text: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: such text gets an apostrophe in front."""
     return f"'{text}" if is_formula(text) else text
+
+
+def hidden_sign(text: str) -> str:
+    """Name the first sign of a text that nobody can see, by its number: NUL, escape, marks of direction, no width.
+
+    By them two texts look alike that are not, and a terminal does what they say. Line breaks and tabs are none of
+    them: cells of spreadsheets have those.
+    """
+    unseen = (c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\t\r\n")
+    return next((f"a sign that cannot be seen (U+{ord(c):04X})" for c in unseen), "")
 
 
 def comma_remedy(text: str) -> str:

@@ -11,6 +11,7 @@ from rps_utils.cohort.splits import draw_split
 from rps_utils.figures.style import GREY, INK, new_figure
 from rps_utils.survival.concordance import harrell_c
 from rps_utils.survival.partial_likelihood import fit_partial_likelihood
+from rps_utils.texts.counts import how_many
 from rps_utils.widgets.panel import View
 
 STUDIES = 100
@@ -112,7 +113,8 @@ def split_view(splits: pd.DataFrame, seed: int) -> View:
     figure.add_vline(x=own["validation"], line={"color": INK, "width": 2})
     low, high = known.quantile([0.05, 0.95])
     sentence = (
-        f"Split {seed}: C {own['validation']:.3f} in {own['n']:.0f} patients with {own['events']:.0f} recurrences "
+        f"Split {seed}: C {own['validation']:.3f} in {how_many(own['n'], 'patient')} with "
+        f"{how_many(own['events'], 'recurrence')} "
         f"(apparent {own['apparent']:.3f}); nine in ten splits lie between {low:.3f} and {high:.3f}"
     )
     return View(figure, sentence)

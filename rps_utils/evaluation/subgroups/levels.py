@@ -21,6 +21,7 @@ from rps_utils.evaluation.slices import (
 from rps_utils.intervals.meta_analysis import alike_p, on_scale
 from rps_utils.intervals.resampling import c_interval, resample_counts
 from rps_utils.survival.follow_up import Estimate
+from rps_utils.texts.counts import how_many
 
 EVENTS_FOR_NUMBER = 10  # of a level that gets a number at all
 EVENTS_FOR_VERDICT = 100  # in each level of a column before anything is said about how they differ
@@ -74,7 +75,9 @@ def level_rows(
         level = patients.set_index("patient_id")[column].astype("string").fillna(NOT_KNOWN)
         if level.nunique() > MOST_LEVELS:
             remedy = "cut it into a few groups beforehand, or leave it out"
-            raise ValueError(f"{column} has {level.nunique()} levels; allowed: {MOST_LEVELS} at most; {remedy}")
+            raise ValueError(
+                f"{column} has {how_many(level.nunique(), 'level')}; allowed: {MOST_LEVELS} at most; {remedy}"
+            )
         for name, part in _parts(scores, level):
             found = _judged(part, landmark, thresholds, n_bootstrap, seed)
             rows += [{"column": column, "level": name, **metric_row(part, *each)} for each in found]
@@ -94,7 +97,9 @@ def _judged(
     """Return (metric, horizon, estimate) of a model in a level."""
     counts = resample_counts(len(part.rows), replicates=n_bootstrap, seed=seed)
     events = int(part.follow_up[1].sum())
-    few = f"{events} events, fewer than {EVENTS_FOR_NUMBER}: no number" if events < EVENTS_FOR_NUMBER else ""
+    few = (
+        f"{how_many(events, 'event')}, fewer than {EVENTS_FOR_NUMBER}: no number" if events < EVENTS_FOR_NUMBER else ""
+    )
     c = undefined(few) if few else c_interval(*part.follow_up, part.risk, counts=counts, method="logit")
     ratio = undefined(few) if few else ratio_at(part, landmark)
     found = [("harrell_c", np.nan, c), ("observed_expected", landmark, ratio)]
@@ -142,7 +147,12 @@ def _compared(part: pd.DataFrame) -> tuple[int, int, float, str]:
     if levels < 2:
         return levels, fewest, np.nan, "one level: nothing to compare"
     if fewest < EVENTS_FOR_VERDICT:
-        return levels, fewest, np.nan, f"no verdict: {fewest} events in a level, fewer than {EVENTS_FOR_VERDICT}"
+        return (
+            levels,
+            fewest,
+            np.nan,
+            f"no verdict: {how_many(fewest, 'event')} in a level, fewer than {EVENTS_FOR_VERDICT}",
+        )
     p = alike_p(*on_scale(part["value"], part["ci_low"], part["ci_high"], SCALE_OF[part["metric"].iloc[0]]))
     return levels, fewest, p, "no verdict: a level without an interval"
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rps_utils.texts.counts import how_many
+
 SAME_MM = 0.1  # two outlines nowhere farther apart are one
 FINE = 8  # pixels are cut in so many parts, to compare areas
 _PART_AREA = 1 / FINE**2
@@ -89,7 +91,7 @@ def _numbers(contours: Iterable[Contour]) -> str:
 def _refuse_no_area(contour: Contour) -> None:
     points = np.unique(contour.points, axis=0)
     if len(points) < 3:
-        value = f"{_numbers([contour])} has {len(points)} point{'s' * (len(points) > 1)}"
+        value = f"{_numbers([contour])} has {how_many(len(points), 'point')}"
         raise Unclear(value, "3 points or more", "remove the stray contour where it was drawn")
     if np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1] < 1e-3:
         raise Unclear(f"{_numbers([contour])} is a line", "an outline with an area", "remove it where it was drawn")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rps_utils.cohort.contract import Fault
 from rps_utils.imaging.formats.images import SLICER, SUFFIXES
+from rps_utils.texts.counts import how_many
 
 MASK_WORDS = frozenset(
     ("mask", "masks", "seg", "segmentation", "label", "labels", "labelmap", "roi", "gtv", "tumour", "tumor", "lesion")
@@ -73,9 +74,7 @@ def _owner(file: str, ids: Sequence[str]) -> str:
 def _pair(files: list[str]) -> Pair:
     masks = [file for file in files if _is_mask(file)]
     images = [file for file in files if file not in masks]
-    found = (
-        f"{len(images)} image{'s' * (len(images) != 1)} and {len(masks)} mask{'s' * (len(masks) != 1)} by their names"
-    )
+    found = f"{how_many(len(images), 'image')} and {how_many(len(masks), 'mask')} by their names"
     if len(images) > 1 or len(masks) > 1:
         remedy = "put mask or seg into the mask's name; name the files in the columns image and mask of the table"
         return Pair("", "", [Fault("image files", found, _ALLOWED, remedy)])

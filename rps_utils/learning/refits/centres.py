@@ -9,6 +9,7 @@ import pandas as pd
 
 from rps_utils.learning.crossfit import FittedScores
 from rps_utils.learning.fusion import FusionPlan, cox_scores
+from rps_utils.texts.counts import how_many
 
 FEWEST_CENTRES = 3  # two must remain to learn what patients of several centres have in common
 
@@ -18,7 +19,11 @@ def why_not_by_centre(cohort: pd.DataFrame, column: str) -> str:
     if column not in cohort:
         return f"the manifest has no column {column}: nobody can be judged by a model that had not seen the centre"
     named = cohort.loc[cohort["split"] == "training", column].dropna().nunique()
-    return f"{column} names {named} centres in training, fewer than {FEWEST_CENTRES}" if named < FEWEST_CENTRES else ""
+    return (
+        f"{column} names {how_many(named, 'centre')} in training, fewer than {FEWEST_CENTRES}"
+        if named < FEWEST_CENTRES
+        else ""
+    )
 
 
 def left_out_scores(

@@ -18,6 +18,7 @@ from sklearn.linear_model import PoissonRegressor
 from rps_utils.cohort.splits import stratified_folds
 from rps_utils.scores import OWN_TIME, incidence_columns, lrfs_column, lrfs_columns, lrfs_landmarks
 from rps_utils.survival.calibration import within_bounds
+from rps_utils.texts.counts import how_many
 
 EVENTS_TO_LEARN = {"level": 5, "level and slope": 20}
 UPDATE_FOLDS = 5
@@ -82,7 +83,8 @@ def learn_update(rows: pd.DataFrame, kind: str) -> Update:
     model, events = rows["model"].iloc[0], int(rows["event"].sum())
     if events < EVENTS_TO_LEARN[kind]:
         raise ValueError(
-            f"{model}: {events} recurrences to learn its {kind} from; at least {EVENTS_TO_LEARN[kind]} are asked for"
+            f"{model}: {how_many(events, 'recurrence')} to learn its {kind} from; "
+            f"at least {EVENTS_TO_LEARN[kind]} are asked for"
         )
     promised = np.exp(_log_hazard(rows[OWN_TIME]))
     middle = _at_middle(rows)
@@ -155,7 +157,9 @@ def recalibrate(
             parts.append(apply_update(learn_update(rows[folds != fold], kind), rows[folds == fold]))
     if not updates:
         most = max(int(rows["event"].sum()) for rows in able)
-        raise ValueError(f"{most} recurrences; to learn a level in {UPDATE_FOLDS} folds at least 7 are needed")
+        raise ValueError(
+            f"{how_many(most, 'recurrence')}; to learn a level in {UPDATE_FOLDS} folds at least 7 are needed"
+        )
     return pd.concat(parts, ignore_index=True), updates
 
 
@@ -192,8 +196,8 @@ def updates_table(updates: Sequence[Update]) -> pd.DataFrame:
 
 def update_sentence(update: Update) -> str:
     """Say in words what an update found."""
-    said = f"{update.model}, {update.kind}, from {update.events} recurrences: hazard times {update.factor:.2f} "
-    said += f"({update.factor_low:.2f} to {update.factor_high:.2f})"
+    said = f"{update.model}, {update.kind}, from {how_many(update.events, 'recurrence')}: "
+    said += f"hazard times {update.factor:.2f} ({update.factor_low:.2f} to {update.factor_high:.2f})"
     if np.isfinite(update.slope_low):
         said += f", slope {update.slope:.2f} ({update.slope_low:.2f} to {update.slope_high:.2f})"
     return said
