@@ -77,7 +77,7 @@ NO_TABLE = {
     "open quote": (b'a,b\n1,"2\n', "line 2: unexpected end of data"),
     "column twice": (b"a,a\n1,2\n", "column 'a' is there twice"),
     "column without a name": (b"a,\n1,2\n", "column '' is there twice, or has no name"),
-    "short row": (b"a,b\n1\n", "line 2 has 1 cells, the header 2"),
+    "short row": (b"a,b\n1\n", "line 2 has 1 cell, the header 2"),
     "long row": (b"a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, the header 2"),
 }
 

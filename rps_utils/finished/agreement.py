@@ -163,13 +163,15 @@ def other_metric_parts(run: Path, metrics: pd.DataFrame) -> Iterator[str]:
         return
     parts = pd.concat([table for table in tables if len(table)], ignore_index=True)[metrics.columns]
     whole, stacked = (Counter(map(tuple, t.astype(object).where(t.notna(), None).to_numpy())) for t in (metrics, parts))
-    for rows, what in ((whole - stacked, "are not in metrics/"), (stacked - whole, "of metrics/ are not in it")):
+    apart = (
+        (whole - stacked, "row is not in metrics/", "rows are not in metrics/"),
+        (stacked - whole, "row of metrics/ is not in it", "rows of metrics/ are not in it"),
+    )
+    for rows, one, more in apart:
         if rows:
             split, kind, model, metric = next(iter(rows))[:4]
-            yield (
-                f"metrics.csv: {how_many(sum(rows.values()), 'row')} {what}, first {metric} of {model}, "
-                f"{kind} ({split})"
-            )
+            counted = how_many(sum(rows.values()), one, more)
+            yield f"metrics.csv: {counted}, first {metric} of {model}, {kind} ({split})"
 
 
 def other_c_indices(metrics: pd.DataFrame, scores: pd.DataFrame) -> Iterator[str]:

@@ -176,7 +176,7 @@ def test_patients_whose_outcome_taught_the_run_are_refused_under_any_name(run):
     patch = np.full((5, 16, 16, 16), 0.5, np.float16)
     frozen = replace(run[0], training_patches={digest(patch)})
     predict.refuse_training_patients(frozen, np.stack([patch + 1]), pd.Index(["NEW-1"]))
-    with pytest.raises(ValueError, match=r"1 patients have images that .* was trained on \(NEW-2\)"):
+    with pytest.raises(ValueError, match=r"1 patient has images that .* was trained on \(NEW-2\)"):
         predict.refuse_training_patients(frozen, np.stack([patch + 1, patch]), pd.Index(["NEW-1", "NEW-2"]))
 
 
@@ -186,7 +186,7 @@ def test_an_altered_image_of_a_training_patient_is_refused_unless_it_is_somebody
     noise = np.random.default_rng(0).normal(0, 0.015, trained[0].shape)
     new = (trained + noise).astype(np.float16)[:, :, :, ::-1]
     ids = pd.Index(["NEW-1", "NEW-2"])
-    with pytest.raises(ValueError, match=r"1 patients have nearly the image of one .* trained on \(NEW-1 and P00\)"):
+    with pytest.raises(ValueError, match=r"1 patient has nearly the image of one .* trained on \(NEW-1 and P00\)"):
         predict.refuse_training_patients(frozen, new, ids)
     predict.refuse_training_patients(frozen, new, ids, pd.Series({"NEW-1": "P00"}))
     predict.refuse_training_patients(frozen, new[1:], ids[1:])

@@ -272,7 +272,7 @@ LEAKS = {
         r"cohort.csv: 1 patient \(P00\) have another event than the manifest gives",
     ),
     metrics_edited: ((), r"DL, validation: metrics.csv says harrell_c 0.930, the scores give 0\.\d+"),
-    metrics_edited_in_one_place: ((), r"metrics.csv: 1 rows are not in metrics/, first harrell_c of"),
+    metrics_edited_in_one_place: ((), r"metrics.csv: 1 row is not in metrics/, first harrell_c of"),
     cut_off_moved: ((), r"DLCM, validation: tables/risk_groups_cutoffs.csv has another cut-off than the scores give"),
     bound_widened: ((recompute.other_bounds,), r"bounds.json: the bound of DLCM is \d.*, its cross-fitted scores give"),
     a_cox_model_that_comes_from_elsewhere: ((recompute.other_fused_scores,), r"models/DLCM.json comes out otherwise"),

@@ -284,7 +284,7 @@ def test_deflated_bomb_is_left_aside_in_little_memory(source):
     )
     assert "deflated DICOM file of more than 128 MiB once unpacked" in said
     assert peak < 450
-    assert "1 slices missing" in " ".join(run(source).quarantine["value"])
+    assert "1 slice missing" in " ".join(run(source).quarantine["value"])
 
 
 def test_workbook_bomb_is_refused(source):
@@ -324,7 +324,7 @@ def test_links_are_counted_and_harmless(source, plant):
     reason = plant(source)
     done = run(source)
     assert done.quarantine.empty
-    assert any(note == f"1 files left aside: {reason}" for note in done.notes)
+    assert any(note == f"1 file left aside: {reason}" for note in done.notes)
 
 
 def test_folder_behind_a_link_is_named_where_it_is_missed(source, tmp_path):
@@ -338,7 +338,7 @@ def test_folder_behind_a_link_is_named_where_it_is_missed(source, tmp_path):
 def test_file_behind_a_link_that_leaves_is_not_read(source, tmp_path):
     (source / "P2" / "CT" / "0010.dcm").rename(tmp_path / "slice.dcm")
     (source / "P2" / "CT" / "0010.dcm").symlink_to(tmp_path / "slice.dcm")
-    assert "1 slices missing" in " ".join(run(source).quarantine["value"])
+    assert "1 slice missing" in " ".join(run(source).quarantine["value"])
 
 
 def test_the_source_itself_may_be_a_link(source, tmp_path):
@@ -362,7 +362,7 @@ def test_dicomdir_is_no_mystery(source):
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     data.FileSetID = "EXPORT"
     dcmwrite(source / "DICOMDIR", data, enforce_file_format=True)
-    assert "1 files left aside: DICOMDIR (a table of contents; the images are found without it)" in run(source).notes
+    assert "1 file left aside: DICOMDIR (a table of contents; the images are found without it)" in run(source).notes
 
 
 # ---------------------------------------------------------------- headers
@@ -377,7 +377,7 @@ def test_one_uid_in_all_slices_is_named_as_that(source):
 
 def test_the_same_slice_twice_is_no_matter_of_uids(source):
     shutil.copy(source / "P2" / "CT" / "0003.dcm", source / "P2" / "CT" / "copy.dcm")
-    assert "1 positions twice" in refused(source)["P2"]
+    assert "1 position twice" in refused(source)["P2"]
 
 
 def test_position_that_is_no_number_is_named(source):

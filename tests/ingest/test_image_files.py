@@ -219,7 +219,7 @@ def test_mask_file_beside_dicom_needs_no_column(tmp_path):
     done = run(folder)
     assert done.quarantine.empty, done.quarantine.to_string()
     assert (out(folder, "P3", "mask").values == small_scan(3)[1].values).all()
-    assert any("image files left aside" in note for note in done.notes)
+    assert any("1 image file left aside" in note for note in done.notes)
 
 
 def test_names_in_headers_reach_no_output(source, capsys):

@@ -144,7 +144,7 @@ def test_goes_on_only_when_told(source, tmp_path, without, capsys):
     rows = read_csv(tmp_path / "out" / "quarantine.csv")
     assert set(rows["patient_id"]) == {"P2"}
     page = (tmp_path / "out" / rows["picture"][0]).read_text()
-    assert "slices missing" in page
+    assert "slice missing" in page
     assert "plotly.min.js" in page
     assert (tmp_path / "out" / "quarantine" / "plotly.min.js").is_file()
     if without:
@@ -397,4 +397,4 @@ def test_missing_marker_is_a_note(source, tmp_path):
     edit_files([*(source / "P1").rglob("*.dcm")], PatientIdentityRemoved=None)
     done = run(source, tmp_path / "out")
     assert done.quarantine.empty
-    assert any(note.startswith("1 patients: PatientIdentityRemoved is not YES") for note in done.notes)
+    assert any(note.startswith("1 patient: PatientIdentityRemoved is not YES") for note in done.notes)

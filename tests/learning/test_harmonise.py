@@ -182,7 +182,7 @@ def test_cohorts_that_cannot_be_harmonised_are_refused_early(spoil, message):
 
 def test_one_feature_is_too_few():
     table, cohort = draw_centres()
-    with pytest.raises(ValueError, match="1 features vary within centres: 2 are needed"):
+    with pytest.raises(ValueError, match="1 feature varies within centres: 2 are needed"):
         learn_harmonisation(table[["r0"]], centres(cohort))
 
 

@@ -316,9 +316,9 @@ CORONAL = [1, 0, 0, 0, 0, -1]
 OTHER_UID = generate_uid(entropy_srcs=["elsewhere"])
 
 SERIES_FAULTS = {
-    "missing slice": ("one slice is deleted", "1 slices missing", _remove(slice(10, 11))),
-    "text instead of a slice": ("a slice becomes a text", "1 slices missing", _write_file("P2/CT/0010.dcm", "lost")),
-    "first slice lost": ("a slice that was drawn on is deleted", "1 images that the CT series", _remove(slice(0, 1))),
+    "missing slice": ("one slice is deleted", "1 slice missing", _remove(slice(10, 11))),
+    "text instead of a slice": ("a slice becomes a text", "1 slice missing", _write_file("P2/CT/0010.dcm", "lost")),
+    "first slice lost": ("a slice that was drawn on is deleted", "1 image that the CT series", _remove(slice(0, 1))),
     "every second slice": ("half of the slices are deleted", "slices of 5 mm every 10", _remove(slice(0, None, 2))),
     "few slices": ("five slices are left", "5 slices", _remove(slice(5, None))),
     "two spacings": ("5 mm, then 7 mm", "steps of 5 to 7 mm", _move(lambda k: (0, 0, max(0, 2.0 * (k - 19))))),
