@@ -6,6 +6,7 @@ import re
 import pandas as pd
 import pytest
 
+from rps_utils.cli.main import rps
 from rps_utils.files import read_csv, read_json, write_csv, write_json
 from rps_utils.report.checklists import STANDARDS, as_json, by_standard, judge_items, metrics_score
 from rps_utils.report.evidence import write_evidence
@@ -244,3 +245,10 @@ def test_the_record_of_a_run_reaches_the_card(run):
     add_study(run.path)
     made = read_json(write_evidence(run, "a", None).parent / "model_card.json")["made_by"]
     assert made["code_sha256"] == "cd" * 32 and made["seeds"] == [2026]
+
+
+@pytest.mark.parametrize("number", ["12f", "24"])
+def test_an_update_of_a_model_is_left_to_who_made_one_and_not_denied(run, number):
+    found = item(run, "tripod_ai", number)
+    assert found.status == "na" and found.reason.startswith("a run updates no model; where its scores come from rps recal")
+    assert "recalibrate" in rps.commands, "the command that the item names"
