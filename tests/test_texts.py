@@ -151,3 +151,61 @@ def test_a_sentence_that_counts_one_patients_is_found(tmp_path):
     (tmp_path / "m.py").write_text("def f(n):\n    return f'{len(n)} local recurrences', f'{n} of {n} rows'\n")
     found = [m[0] for text in sentences(tmp_path / "m.py") for m in A_COUNT.finditer(text)]
     assert found == ["{len(n)} local recurrences"]
+
+
+UNSEEN = {"NUL": "\0", "bell": "\x07", "escape": "\x1b[31m", "mark of direction": "\u202e", "no width": "\u200b"}
+SAID_UNSEEN = r"a sign that cannot be seen \(U\+"
+
+
+@pytest.fixture(params=UNSEEN.values(), ids=list(UNSEEN))
+def unseen(request):
+    return f"G{request.param}1"
+
+
+def small_scores():
+    rows = pd.DataFrame({"patient_id": ["A", "B"], "split": "validation", "time_months": [5.0, 7], "event": [1, 0]})
+    return rows.assign(model="M", kind="validation", risk=[0.5, 0.1])
+
+
+@pytest.mark.parametrize("column", ["grade", "mine"])
+def test_manifest_refuses_signs_that_cannot_be_seen(column, unseen, manifest):
+    table = read_csv(manifest).assign(mine="a")
+    table.loc[0, column] = unseen
+    table.to_csv(manifest.with_name("cell.csv"), index=False)
+    said = format_problems(check_manifest(manifest.with_name("cell.csv"), voxels=False))
+    assert re.search(rf"2 +P1 +{column} +{SAID_UNSEEN}", said) and unseen not in said
+    read_csv(manifest).assign(**{unseen: "a"}).to_csv(manifest.with_name("name.csv"), index=False)
+    said = format_problems(check_manifest(manifest.with_name("name.csv"), voxels=False))
+    assert re.search(rf"column \d+ +{SAID_UNSEEN}", said) and unseen not in said
+
+
+def test_score_table_refuses_signs_that_cannot_be_seen(unseen, tmp_path):
+    small_scores().assign(mine=["a", unseen]).to_csv(tmp_path / "cell.csv", index=False)
+    with pytest.raises(ScoreTableError, match=f"row 3, column mine: {SAID_UNSEEN}") as told:
+        read_scores(tmp_path / "cell.csv")
+    assert unseen not in str(told.value)
+    small_scores().assign(**{unseen: 1}).to_csv(tmp_path / "name.csv", index=False)
+    with pytest.raises(ScoreTableError, match=f"column 8: its name has {SAID_UNSEEN}") as told:
+        read_scores(tmp_path / "name.csv")
+    assert unseen not in str(told.value)
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_clinical_table_refuses_formulas_and_signs_that_cannot_be_seen(ending, tmp_path):
+    """A workbook cannot hold NUL and its like; the writer refuses them."""
+
+    def problems(value, header="grade"):
+        table = clinical_rows()
+        table.loc[table.index[0], "grade"] = value
+        table = table.rename(columns={"grade": header})
+        place = tmp_path / f"t.{ending}"
+        table.to_csv(place, index=False) if ending == "csv" else table.to_excel(place, index=False)
+        return format_problems(read_clinical(place, Mapping())[1])
+
+    for sign in UNSEEN.values() if ending == "csv" else ("\u202e", "\u200b"):
+        assert re.search(rf"grade +{SAID_UNSEEN}", problems(f"G{sign}1"))
+        with pytest.raises(ValueError, match=rf"column 5 has {SAID_UNSEEN}"):
+            problems("G1", f"g{sign}rade")
+    assert "a formula (not shown)" in problems("=cmd|' /C calc'!A0")
+    with pytest.raises(ValueError, match="column 5 is a formula"):
+        problems("G1", "=cmd|' /C calc'!A0")
