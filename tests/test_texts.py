@@ -205,7 +205,7 @@ def test_clinical_table_refuses_formulas_and_signs_that_cannot_be_seen(ending, t
     for sign in UNSEEN.values() if ending == "csv" else ("\u202e", "\u200b"):
         assert re.search(rf"grade +{SAID_UNSEEN}", problems(f"G{sign}1"))
         with pytest.raises(ValueError, match=rf"column 5 has {SAID_UNSEEN}"):
-            problems("G1", f"g{sign}rade")
+            problems("G1", f"grad{sign}e")
     assert "a formula (not shown)" in problems("=cmd|' /C calc'!A0")
     with pytest.raises(ValueError, match="column 5 is a formula"):
         problems("G1", "=cmd|' /C calc'!A0")

@@ -487,7 +487,7 @@ IMAGES = {
     no_number_in_the_affine: ("image", "not finite"),
     no_number_in_the_quaternion: ("image", "not finite"),
     flat_affine: ("image", "affine without volume"),
-    nan_voxel: ("image", "1 voxels not finite"),
+    nan_voxel: ("image", "1 voxel not finite"),
     stored_values: ("image", "minimum 14"),
     metal_or_scale: ("image", "maximum 9000"),
     four_dimensions: ("image", "4-D (24 x 20 x 16 x 2)"),

@@ -250,7 +250,5 @@ def test_the_record_of_a_run_reaches_the_card(run):
 @pytest.mark.parametrize("number", ["12f", "24"])
 def test_an_update_of_a_model_is_left_to_who_made_one_and_not_denied(run, number):
     found = item(run, "tripod_ai", number)
-    assert found.status == "na" and found.reason.startswith(
-        "a run updates no model; where its scores come from rps recal"
-    )
+    assert found.status == "na" and found.reason.startswith("a run updates no model; where its scores come from rps ")
     assert "recalibrate" in rps.commands, "the command that the item names"

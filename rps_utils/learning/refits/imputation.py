@@ -59,7 +59,9 @@ def pool_fillings(estimates: ArrayLike, variances: ArrayLike, complete_df: float
     """
     q, u = _as_fillings(estimates), _as_fillings(variances)
     if q.shape != u.shape or len(q) < 2:
-        raise ValueError(f"{q.shape} estimates, {u.shape} variances: pass one of each a term, of two fillings or more")
+        raise ValueError(
+            f"estimates of shape {q.shape}, variances of shape {u.shape}: pass one of each a term, of two fillings or more"
+        )
     if not (np.isfinite(q).all() and np.isfinite(u).all() and (u > 0).all() and complete_df > 0):
         raise ValueError("estimates must be finite, variances and complete_df above 0: look for a fit that failed")
     m, between = len(q), q.var(axis=0, ddof=1)
