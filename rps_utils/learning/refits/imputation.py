@@ -59,9 +59,8 @@ def pool_fillings(estimates: ArrayLike, variances: ArrayLike, complete_df: float
     """
     q, u = _as_fillings(estimates), _as_fillings(variances)
     if q.shape != u.shape or len(q) < 2:
-        raise ValueError(
-            f"estimates of shape {q.shape}, variances of shape {u.shape}: pass one of each a term, of two fillings or more"
-        )
+        shapes = f"estimates of shape {q.shape}, variances of shape {u.shape}"
+        raise ValueError(f"{shapes}: pass one of each a term, of two fillings or more")
     if not (np.isfinite(q).all() and np.isfinite(u).all() and (u > 0).all() and complete_df > 0):
         raise ValueError("estimates must be finite, variances and complete_df above 0: look for a fit that failed")
     m, between = len(q), q.var(axis=0, ddof=1)
