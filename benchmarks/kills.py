@@ -2,10 +2,11 @@
 
     python -m benchmarks.kills [--kills 30] [--patients 24] [--seed 2026]
 
-Each time a step is drawn, the command is given again, and some time after that step has started, by chance within its
-usual length, the command and every process that it has started are killed by SIGKILL. Steps are drawn in the order of
-the study, so that it gets on. After the last kill the command is left alone. Then files of each kind that one step
-hands to the next are cut in half, one after the other, and the command is given again.
+Kills are dealt evenly over five kinds of step: ingest, radiomics, training, evaluation, report. For each, what the step
+has made is taken away where it was done already, the command is given, and some time after that step has started, by
+chance within its usual length, the command and every process that it has started are killed by SIGKILL. Kinds come in
+the order of the study, so that it gets on. After the last kill the command is left alone. Then files of each kind that
+one step hands to the next are cut in half, one after the other, and the command is given again.
 Compared with a run that nobody disturbed: every file but times and logs; what a killed run has left lying about.
 """
 
@@ -19,18 +20,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
 import psutil
 
 from benchmarks.radiomics import machine
+from rps_utils.run_folder import NAMES
+from rps_utils.steps import read_steps
 from tests.runs.same_bytes import contents
 
 RECORD = Path(__file__).with_name("kills.json")
 STARTED, DONE = re.compile(r"\] (\S+) +started"), re.compile(r"\] (\S+) +done in (\d+) s")
-HANDED_ON = ("features/*.json", "crops/*.npz", "models/*.safetensors", "scores/*.csv", "scores.csv", "metrics.csv")
+# One file of each kind that a step hands to the next.
+HANDED_ON = (
+    *(NAMES["cohort"], NAMES["patches"], NAMES["references"], "crops/*.nii.gz", "features/*.json", NAMES["features"]),
+    *("models/*.safetensors", "models/*.json", "ledger/*.json", "scores/*.csv", NAMES["scores"]),
+    *("metrics/*.csv", NAMES["metrics"], "tables/*.csv"),
+)
+KINDS = {  # by the beginnings of the names of steps
+    "ingest": ("01",),
+    "radiomics": ("04",),
+    "training": ("03", "05", "06"),
+    "evaluation": ("07", "08", "09", "10", "11", "12"),
+    "report": ("report",),
+}
 
 
 class Study:
@@ -56,14 +71,21 @@ class Study:
         return {step[1]: int(step[2]) for step in found if step}
 
     def kill(self, step: str, seconds: float) -> str:
-        """Kill the command some seconds after `step`, or one after it, has started; return what was hit."""
-        order, begun = list(self.steps), ""
+        """Kill the command some seconds after `step` has started; return what was hit."""
+        begun = ""
         for process, line in self.lines():
-            if (started := STARTED.search(line)) and order.index(started[1]) >= order.index(step):
+            if (started := STARTED.search(line)) and started[1] == step:
                 begun = started[1]
                 time.sleep(seconds)
                 kill_family(process)
-        return begun or "nothing: it had ended"
+        return begun or "nothing: the step did not run"
+
+    def undo(self, step: str) -> None:
+        """Take away what a step has made, so that it runs again."""
+        written = [name for one in read_steps() if one.name == step for name in one.writes]
+        for pattern in written or [NAMES["report"], NAMES["evidence"]]:
+            for path in self.out.glob(pattern):
+                path.unlink()
 
     steps: dict[str, int] = {}  # noqa: RUF012 - the seconds of an undisturbed run, in the order of its steps
 
@@ -109,16 +131,25 @@ def report(folder: Path, kills: int, patients: int, draw: Random) -> dict[str, o
     manifest = folder / "cohort" / "data_manifest.csv"
     undisturbed, killed = Study(manifest, folder / "undisturbed"), Study(manifest, folder / "killed")
     Study.steps = undisturbed.finish()
-    order = list(Study.steps)
+    if lacking := [pattern for pattern in HANDED_ON if not [*undisturbed.out.glob(pattern)]]:
+        sys.exit(f"nothing of a run is called {', '.join(lacking)}: mend HANDED_ON")
     hit = []
-    for step in sorted(draw.choices(order, k=kills), key=order.index):
+    for kind, step in dealt(list(Study.steps), kills, draw):
         seconds = round(draw.uniform(0, Study.steps[step]), 1)
-        hit.append({"step": killed.kill(step, seconds), "seconds_after_its_start": seconds})
+        killed.undo(step)
+        hit.append({"kind": kind, "step": killed.kill(step, seconds), "seconds_after_its_start": seconds})
         print(hit[-1], flush=True)
     killed.finish()
     after_kills = compare(undisturbed.out, killed.out)
-    damaged = [damage(pattern, undisturbed, killed) for pattern in HANDED_ON if [*killed.out.glob(pattern)]]
+    damaged = [damage(pattern, undisturbed, killed) for pattern in HANDED_ON]
     return {"kills": hit, "not_the_same_after_kills": after_kills, "damage": damaged}
+
+
+def dealt(steps: Sequence[str], kills: int, draw: Random) -> list[tuple[str, str]]:
+    """Deal kills evenly over `KINDS`, within a kind by chance; return kind and step of each, kinds in their order."""
+    names = list(KINDS)
+    numbers = sorted(number % len(names) for number in range(kills))
+    return [(names[n], draw.choice([step for step in steps if step.startswith(KINDS[names[n]])])) for n in numbers]
 
 
 def damage(pattern: str, undisturbed: Study, killed: Study) -> dict[str, object]:
