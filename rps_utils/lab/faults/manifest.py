@@ -245,7 +245,7 @@ MANIFEST_PARTS: dict[str, dict[str, tuple[str, str, Callable[[Path], object]]]] 
         "label 255": ("0 and 255", "labels 255", _image("mask", lambda v: v * 255)),
         "empty mask": ("all 0", "no voxel labelled", _image("mask", lambda v: v * 0)),
         "fractional mask": ("0 and 0.7", "labels 0.7", _image("mask", lambda v: v * np.float32(0.7))),
-        "voxel not a number": ("NaN", "1 voxels not finite", _image("ct", _with_nan)),
+        "voxel not a number": ("NaN", "1 voxel not finite", _image("ct", _with_nan)),
         "unrescaled NIfTI": ("values from 0 up", "air present", _image("ct", lambda v: v + 1024)),
         "grey values of a screen": ("0 to 255", "air present", _image("ct", _screen_grey)),
         "voxels of another patient": ("P1's CT under P2", "same voxels as line 2", _copy_of_p1),
