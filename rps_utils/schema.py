@@ -128,10 +128,10 @@ def fields(needed: Mapping[str, JsonRule], further: Mapping[str, JsonRule] | Non
 
 
 def equally_long(*names: str) -> JsonRule:
-    """Ask that the lists of these names have one length: a number for each term or feature."""
+    """Ask that the lists of these names that are there have one length: a number for each term or feature."""
 
     def check(value: Any, where: str) -> None:
-        lengths = {name: len(value[name]) for name in names}
+        lengths = {name: len(value[name]) for name in names if name in value}
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise ValueError(f"{where} has lists of different lengths ({found}); allowed: one number for each")
@@ -173,10 +173,9 @@ def mean_and_sd(value: Any, where: str) -> None:
     number(0.0, HUGE, above=0.0)(value[1], f"{where}[1]")
 
 
-def _alive_at_each_time(value: Any, where: str) -> None:
-    alive = value.get("alive_before")
-    if alive is not None and (len(alive) != len(value["times"]) or any(b > a for a, b in pairwise(alive))):
-        raise ValueError(f"{where}.alive_before is not one falling number a time; allowed: as many as times, no rise")
+def _fewer_alive(value: Any, where: str) -> None:
+    if any(later > earlier for earlier, later in pairwise(value.get("alive_before", []))):
+        raise ValueError(f"{where}.alive_before rises; allowed: values that fall")
 
 
 def _square(value: Any, where: str) -> None:
@@ -200,8 +199,8 @@ COX = fields(
     },
     {"alive_before": listed(number(0.0, 1.0), least=1)},
     equally_long("terms", "coefficients", "centre"),
-    equally_long("times", "cumulative_hazard"),
-    _alive_at_each_time,
+    equally_long("times", "cumulative_hazard", "alive_before"),
+    _fewer_alive,
     rising("times", strictly=True),
     rising("cumulative_hazard", strictly=False),
 )

@@ -28,8 +28,7 @@ DIED = "died"  # 1 = death without local recurrence; only where deaths are told 
 
 ROUNDING = 1e-9
 LONGEST_MEDIAN = 180.0  # months of follow-up; more is most likely a time in days
-LANDMARK_COLUMN = re.compile(r"lrfs_(\d+(?:\.\d+)?)", re.ASCII)
-INCIDENCE_COLUMN = re.compile(r"incidence_(\d+(?:\.\d+)?)", re.ASCII)
+LANDMARK_COLUMN = re.compile(r"(lrfs|incidence)_(\d+(?:\.\d+)?)", re.ASCII)
 
 
 class ScoreTableError(ValueError):
@@ -43,8 +42,12 @@ def lrfs_column(landmark: float) -> str:
 
 def lrfs_landmarks(scores: pd.DataFrame) -> list[float]:
     """Return the landmark times for which the table has predicted LRFS, in rising order."""
+    return _landmarks(scores, "lrfs")
+
+
+def _landmarks(scores: pd.DataFrame, what: str) -> list[float]:
     found = (LANDMARK_COLUMN.fullmatch(column) for column in scores.columns)
-    return sorted({float(match[1]) for match in found if match})
+    return sorted({float(match[2]) for match in found if match and match[1] == what})
 
 
 def incidence_column(landmark: float) -> str:
@@ -54,13 +57,17 @@ def incidence_column(landmark: float) -> str:
 
 def incidence_columns(scores: pd.DataFrame) -> list[str]:
     """Return the names of the columns of predicted cumulative incidence, in rising order of their landmarks."""
-    found = (INCIDENCE_COLUMN.fullmatch(column) for column in scores.columns)
-    return list(map(incidence_column, sorted({float(match[1]) for match in found if match})))
+    return list(map(incidence_column, _landmarks(scores, "incidence")))
 
 
 def lrfs_columns(scores: pd.DataFrame) -> list[str]:
     """Return the names of the columns of predicted LRFS, ``lrfs_own`` included."""
     return [*map(lrfs_column, lrfs_landmarks(scores)), *([OWN_TIME] if OWN_TIME in scores else [])]
+
+
+def predicted_columns(scores: pd.DataFrame) -> list[str]:
+    """Return the names of all columns of predicted probabilities: LRFS, and cumulative incidence."""
+    return [*lrfs_columns(scores), *incidence_columns(scores)]
 
 
 # Letters of Cyrillic and Greek that are drawn like a Latin one, small or capital.
@@ -173,7 +180,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     TableError
         The file is no table (`files.read_csv`).
     """
-    scores = _plain_landmarks(_plain_landmarks(read_csv(path, MISSING), LANDMARK_COLUMN), INCIDENCE_COLUMN)
+    scores = _plain_landmarks(read_csv(path, MISSING))
     faults = check_scores(scores)
     if faults:
         raise ScoreTableError(f"{path}: {how_many(len(faults), 'fault')}\n" + "\n".join(faults))
@@ -181,10 +188,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return scores.assign(**{DIED: scores[DIED].astype(int)}) if DIED in scores else scores
 
 
-def _plain_landmarks(scores: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
+def _plain_landmarks(scores: pd.DataFrame) -> pd.DataFrame:
     """Write ``lrfs_012`` and ``lrfs_12.0`` as ``lrfs_12``; where that is there already, `check_scores` says so."""
-    found = {column: pattern.fullmatch(column) for column in scores.columns}
-    plain = {column: f"{column.split('_')[0]}_{float(match[1]):g}" for column, match in found.items() if match}
+    found = {column: LANDMARK_COLUMN.fullmatch(column) for column in scores.columns}
+    plain = {column: f"{match[1]}_{float(match[2]):g}" for column, match in found.items() if match}
     taken = [*(c for c in scores.columns if c not in plain), *plain.values()]
     return scores.rename(columns={old: new for old, new in plain.items() if taken.count(new) == 1})
 
@@ -204,18 +211,15 @@ def check_scores(scores: pd.DataFrame) -> list[str]:
 
 def _column_faults(scores: pd.DataFrame) -> Iterator[str]:
     like: dict[str, list[str]] = {}
-    for begin, pattern, what, more in (
-        ("lrfs", LANDMARK_COLUMN, "LRFS", f", and {OWN_TIME}"),
-        ("incidence_", INCIDENCE_COLUMN, "cumulative incidence", ""),
-    ):
-        short = begin.rstrip("_")
+    kinds = (("lrfs", "lrfs", "LRFS", f", and {OWN_TIME}"), ("incidence_", "incidence", "cumulative incidence", ""))
+    for begin, kind, what, more in kinds:
         for name in (name for name in scores.columns if alike(name).startswith(begin) and name != OWN_TIME):
-            match = pattern.fullmatch(name)
-            if not match or float(match[1]) <= 0:
-                allowed = f"{short}_<landmark above 0>, such as {short}_36 or {short}_7.5{more}"
+            match = LANDMARK_COLUMN.fullmatch(name)
+            if not match or float(match[2]) <= 0:
+                allowed = f"{kind}_<landmark above 0>, such as {kind}_36 or {kind}_7.5{more}"
                 yield f"column {name!r}: not understood as predicted {what}; allowed: {allowed}"
             else:
-                like.setdefault(f"{short}_{float(match[1]):g}", []).append(name)
+                like.setdefault(f"{kind}_{float(match[2]):g}", []).append(name)
     for landmark, several in like.items():
         if several != [landmark]:
             yield f"columns {', '.join(several)}: one landmark; call it {landmark}, once"
@@ -240,7 +244,7 @@ def _name_faults(scores: pd.DataFrame) -> Iterator[str]:
 
 def _person_faults(scores: pd.DataFrame) -> Iterator[str]:
     """Refuse what points to a person in columns that the contract does not know: the evaluation copies them."""
-    known = {*COLUMNS, DIED, NO_LRFS, MADE_BY, CUTOFF, *lrfs_columns(scores), *incidence_columns(scores)}
+    known = {*COLUMNS, DIED, NO_LRFS, MADE_BY, CUTOFF, *predicted_columns(scores)}
     for column in (c for c in scores.columns if c not in known and scores[c].dtype == object):
         for row, text in enumerate(scores[column], 2):
             if isinstance(text, str) and (kind := personal_kind(text)):
@@ -265,8 +269,7 @@ def _text_faults(scores: pd.DataFrame) -> Iterator[str]:
 
 
 def _cell_faults(scores: pd.DataFrame) -> list[str]:
-    lrfs, incidence = lrfs_columns(scores), incidence_columns(scores)
-    predicted = [*lrfs, *incidence]
+    predicted = predicted_columns(scores)
     numbers = {c: pd.to_numeric(scores[c], errors="coerce") for c in ["time_months", "event", "risk", *predicted]}
     given = {c: scores[c].notna() for c in predicted}
     rules = [
@@ -287,9 +290,12 @@ def _cell_faults(scores: pd.DataFrame) -> list[str]:
         rules.append((DIED, wrong, "1 = death without local recurrence, else 0; in agreement with event"))
     if NO_LRFS in scores:
         rules += [(c, given[c] & scores[NO_LRFS].notna(), f"empty where {NO_LRFS} says why") for c in predicted]
-    rules += [(c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1") for c in lrfs]
+    rules += [
+        (c, given[c] & ~numbers[c].between(0, 1), "empty, or an LRFS probability from 0 to 1")
+        for c in lrfs_columns(scores)
+    ]
     allowed = "empty, or a probability of recurring from 0 to 1"
-    rules += [(c, given[c] & ~numbers[c].between(0, 1), allowed) for c in incidence]
+    rules += [(c, given[c] & ~numbers[c].between(0, 1), allowed) for c in incidence_columns(scores)]
     return [_fault(scores, column, wrong, allowed) for column, wrong, allowed in rules if wrong.any()]
 
 
@@ -362,8 +368,9 @@ def _prediction_faults(scores: pd.DataFrame) -> Iterator[str]:
 def _incidence_faults(scores: pd.DataFrame) -> Iterator[str]:
     """Refuse a cumulative incidence that falls with time, or exceeds what it would be if nobody died."""
     reached = np.full(len(scores), -np.inf)
-    for column in incidence_columns(scores):
-        predicted, free = scores[column].to_numpy(float), lrfs_column(float(column.split("_")[1]))
+    for landmark in _landmarks(scores, "incidence"):
+        column, free = incidence_column(landmark), lrfs_column(landmark)
+        predicted = scores[column].to_numpy(float)
         allowed = "no lower than at an earlier landmark: a cumulative incidence rises with time"
         falling = pd.Series(predicted < reached - ROUNDING, scores.index)
         yield from [_fault(scores, column, falling, allowed)] if falling.any() else []

@@ -210,7 +210,7 @@ def _length_problems(lines: dict[int, list[str]], width: int) -> Iterator[Proble
                 line,
                 shown_id(row[0].strip()),
                 "row",
-                f"{how_many(len(row), 'cell')}",
+                how_many(len(row), "cell"),
                 f"{width} cells, as in the header",
                 remedy,
             )
@@ -370,12 +370,12 @@ def _clinical_problems(cells: pd.DataFrame, column: str, learn: bool) -> Iterato
         yield Problem(
             line, shown_id(cells.loc[line, "patient_id"]), column, f"a formula {HIDDEN}", "a value, no formula", remedy
         )
-    for line, unseen in given.map(hidden_sign).items():
-        if unseen:
-            yield Problem(
-                line, shown_id(cells.loc[line, "patient_id"]), column, unseen, "printable text", "type the value again"
-            )
-    given = given[~given.map(lambda text: is_formula(text) or bool(hidden_sign(text)))]
+    unseen = given.map(hidden_sign)
+    for line, sign in unseen[unseen != ""].items():
+        yield Problem(
+            line, shown_id(cells.loc[line, "patient_id"]), column, sign, "printable text", "type the value again"
+        )
+    given = given[~given.map(is_formula) & (unseen == "")]
     yield from _personal_problems(cells, column, given, learn)
     numeric = given.map(lambda text: bool(NUMBER.fullmatch(text) or comma_remedy(text)))
     if numeric.mean() <= 0.5 or are_codes(list(given)):

@@ -15,6 +15,7 @@ from rps_utils.evaluation.slices import (
     labelled,
     metric_row,
     metric_table,
+    missing_note,
     note_at,
     prediction_note,
     slices,
@@ -71,21 +72,9 @@ def calibration_rows(
     return metric_table(rows)
 
 
-def _own_time(part: Slice) -> np.ndarray:
-    """Return predicted LRFS at every patient's own last time; NaN where the table does not give it."""
-    return part.rows.get(OWN_TIME, pd.Series(np.nan, part.rows.index)).to_numpy(float)
-
-
-def _own_time_note(part: Slice, own: np.ndarray) -> str:
-    missing = int(np.isnan(own).sum())
-    if missing == len(own):
-        return f"{part.model} gives no {OWN_TIME}{part.why_no_lrfs}"
-    return f"{missing} of {len(own)} patients have no {OWN_TIME}{part.why_no_lrfs}" if missing else ""
-
-
 def _overall_row(part: Slice) -> dict:
-    own = _own_time(part)
-    why = _own_time_note(part, own) or ("a predicted LRFS of 0 has no finite hazard" if own.min() == 0 else "")
+    own = part.predicted(OWN_TIME)
+    why = missing_note(part, OWN_TIME) or ("a predicted LRFS of 0 has no finite hazard" if own.min() == 0 else "")
     estimate = undefined(why) if why else observed_expected_overall(part.follow_up[1], own)
     return metric_row(part, "observed_expected_overall", np.nan, estimate)
 
@@ -98,8 +87,8 @@ def _d_calibration_row(part: Slice, landmarks: Sequence[float]) -> dict:
         return metric_row(part, "d_calibration_p", max(landmarks), undefined(why))
     time, event = part.follow_up
     later = time > grid[-1]
-    own = np.where(later, part.lrfs(grid[-1]), _own_time(part))
-    if why := _own_time_note(part, own):
+    own = np.where(later, part.lrfs(grid[-1]), part.predicted(OWN_TIME))
+    if why := missing_note(part, OWN_TIME):
         return metric_row(part, "d_calibration_p", grid[-1], undefined(why))
     result = d_calibration(event & ~later, own, bins=D_CALIBRATION_BINS)
     few = f"{result.df} bins of {D_CALIBRATION_BINS}: 5 recurrences must be expected in each"

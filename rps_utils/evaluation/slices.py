@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rps_utils.scores import DIED, KINDS_OF_SPLIT, NO_LRFS, lrfs_column
+from rps_utils.scores import DIED, KINDS_OF_SPLIT, NO_LRFS, incidence_column, lrfs_column
 from rps_utils.survival.follow_up import Estimate, horizon_note
 
 METRIC_COLUMNS = [
@@ -44,11 +44,17 @@ class Slice(NamedTuple):
         """Return the risk score, higher = earlier recurrence."""
         return self.rows["risk"].to_numpy(float)
 
+    def predicted(self, column: str) -> np.ndarray:
+        """Return a column of predictions; all NaN without it."""
+        return self.rows.get(column, pd.Series(np.nan, self.rows.index)).to_numpy(float)
+
     def lrfs(self, landmark: float) -> np.ndarray:
         """Return predicted LRFS at a landmark; all NaN without such a column."""
-        column = lrfs_column(landmark)
-        given = self.rows[column] if column in self.rows else pd.Series(np.nan, index=self.rows.index)
-        return given.to_numpy(float)
+        return self.predicted(lrfs_column(landmark))
+
+    def incidence(self, landmark: float) -> np.ndarray:
+        """Return the predicted cumulative incidence at a landmark; all NaN without such a column."""
+        return self.predicted(incidence_column(landmark))
 
     @property
     def why_no_lrfs(self) -> str:
@@ -129,11 +135,15 @@ def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def prediction_note(part: Slice, landmark: float) -> str:
     """Say why a slice has no usable LRFS prediction at a landmark; an empty text means that it has."""
-    missing = int(np.isnan(part.lrfs(landmark)).sum())
+    return missing_note(part, lrfs_column(landmark))
+
+
+def missing_note(part: Slice, column: str) -> str:
+    """Say for how many patients of a slice a prediction is missing, and why; an empty text means for nobody."""
+    missing = int(np.isnan(part.predicted(column)).sum())
     if missing == len(part.rows):
-        return f"{part.model} gives no {lrfs_column(landmark)}{part.why_no_lrfs}"
-    some = f"{missing} of {len(part.rows)} patients have no {lrfs_column(landmark)}{part.why_no_lrfs}"
-    return some if missing else ""
+        return f"{part.model} gives no {column}{part.why_no_lrfs}"
+    return f"{missing} of {len(part.rows)} patients have no {column}{part.why_no_lrfs}" if missing else ""
 
 
 def note_at(part: Slice, landmark: float, *, fewest: int = 0) -> str:

@@ -251,7 +251,7 @@ def _read_seg(segment: Segment, ct: highdicom.Volume) -> np.ndarray:
     inside = placed.array[..., 0] != 0
     lost = int((own.array != 0).sum() - inside.sum())
     if lost:
-        raise Refused(_outside(segment.shown, f"{how_many(lost, 'voxel')}"))
+        raise Refused(_outside(segment.shown, how_many(lost, "voxel")))
     return inside
 
 

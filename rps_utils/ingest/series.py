@@ -266,7 +266,7 @@ def _lacking(headers: Sequence[Dataset]) -> Iterator[Fault]:
         elif name in GEOMETRY and not np.isfinite(np.array(values, float)).all():
             yield Fault("CT series", f"{name} with a value that is no number", "finite mm", "export the series again")
     if len(headers) < LEAST_SLICES:
-        value = f"{how_many(len(headers), 'slice')}"
+        value = how_many(len(headers), "slice")
         yield Fault("CT series", value, f"{LEAST_SLICES} slices or more", "export the whole series")
     voxels = float(headers[0].get("Rows") or 0) * float(headers[0].get("Columns") or 0) * len(headers)
     if voxels > MOST_VOXELS:
@@ -307,9 +307,7 @@ def _mixture_faults(headers: Sequence[Dataset]) -> Iterator[Fault]:
         if len(values) > 1:
             told = sorted({known_value(name, h.get(name)) for h in headers}) if name in TOLD else []
             shown = (
-                ", ".join(value or "none" for value in told[:4])
-                if len(told) > 1
-                else f"{how_many(len(values), 'value')}"
+                ", ".join(value or "none" for value in told[:4]) if len(told) > 1 else how_many(len(values), "value")
             )
             yield Fault("CT series", f"{name} {shown}", allowed, "split the series, keep the wanted part")
 

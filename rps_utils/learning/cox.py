@@ -25,6 +25,7 @@ from rps_utils.survival.partial_likelihood import fit_firth
 
 IMAGE_SCORE = "image_score"  # the term that is a score of the image
 SEPARATED_SE = 5.0
+SEPARATED = "separated: a level with no event, or only events"
 FEWEST_EVENTS = 10  # for each term
 FEWEST_TO_BEND = 8  # different values of a column
 
@@ -292,7 +293,7 @@ def hazard_ratios(fitter: CoxPHFitter) -> pd.DataFrame:
     log_scale = log_scale.mask(separated).to_numpy()
     table = pd.DataFrame(np.exp(log_scale[:, :3]), columns=["hazard_ratio", "ci_low", "ci_high"])
     table.insert(0, "term", list(fitter.summary.index))
-    note = np.where(separated, "separated: a level with no event, or only events", "")
+    note = np.where(separated, SEPARATED, "")
     return table.assign(p=log_scale[:, 3], note=note)
 
 

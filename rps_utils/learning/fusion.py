@@ -47,7 +47,7 @@ from rps_utils.learning.crossfit import (
 )
 from rps_utils.learning.ledger import Learned, score_makers
 from rps_utils.machine.engines import work_on
-from rps_utils.scores import MADE_BY, NO_LRFS, OWN_TIME, incidence_columns, lrfs_columns, score_rows
+from rps_utils.scores import MADE_BY, NO_LRFS, OWN_TIME, predicted_columns, score_rows
 
 IMAGE_RIDGE = 0.01  # of the Cox model that turns an image score alone into LRFS
 
@@ -161,7 +161,7 @@ def cox_scores(
 
 
 def _without_lrfs(rows: pd.DataFrame, why: str) -> pd.DataFrame:
-    return rows.assign(**dict.fromkeys([*lrfs_columns(rows), *incidence_columns(rows)], np.nan), **{NO_LRFS: why})
+    return rows.assign(**dict.fromkeys(predicted_columns(rows), np.nan), **{NO_LRFS: why})
 
 
 def _part(image: FittedScores | None, kind: str | int) -> MadeScore | None:

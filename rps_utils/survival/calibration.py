@@ -6,6 +6,7 @@ All predictions come from a model fitted elsewhere: nothing here is fitted but t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,10 +110,30 @@ def calibration_slope_interval(time: Any, event: Any, linear_predictor: Any, *, 
     return Estimate(slope, slope - margin, slope + margin)
 
 
-def quantile_groups(risk: np.ndarray, groups: int) -> np.ndarray:
-    """Return the group of every patient, 0 = lowest risk, cut at quantiles: right-closed, equal quantiles merged."""
+def grouped_risks(risk: np.ndarray, groups: int, observed: Callable[[np.ndarray], Iterable[float]]) -> pd.DataFrame:
+    """Compare predicted with observed risk in groups cut at quantiles of the predicted one.
+
+    Parameters
+    ----------
+    risk : ndarray, shape (n,)
+        Predicted.
+    groups : int
+        Right-closed; equal quantiles merge.
+    observed : callable
+        Gets who belongs to a group (bool, shape (n,)); returns the observed risk and its limits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        group (1 = lowest risk), n, predicted (mean risk), observed, ci_low, ci_high.
+    """
     inner = np.unique(np.quantile(risk, np.arange(1, groups) / groups))
-    return np.searchsorted(inner, risk, side="left")
+    member = np.searchsorted(inner, risk, side="left")
+    rows: list[tuple[float, ...]] = []
+    for label in np.unique(member):
+        own = member == label
+        rows.append((len(rows) + 1, int(own.sum()), float(risk[own].mean()), *observed(own)))
+    return pd.DataFrame(rows, columns=["group", "n", "predicted", "observed", "ci_low", "ci_high"])
 
 
 def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, groups: int = 4) -> pd.DataFrame:
@@ -127,14 +148,13 @@ def calibration_groups(time: Any, event: Any, lrfs: Any, horizon: float, *, grou
     """
     time, event = check_follow_up(time, event)
     risk = 1 - check_numbers("lrfs", lrfs, len(time), 0, 1, "give a probability, not a score")
-    member = quantile_groups(risk, groups)
-    rows: list[tuple[float, ...]] = []
-    for label in np.unique(member):
-        own = member == label
-        observed = 1 - survival_at(time[own], event[own], horizon)
-        low, high = _risk_interval(time[own], event[own], horizon) if np.isfinite(observed) else (np.nan, np.nan)
-        rows.append((len(rows) + 1, int(own.sum()), float(risk[own].mean()), observed, low, high))
-    return pd.DataFrame(rows, columns=["group", "n", "predicted", "observed", "ci_low", "ci_high"])
+
+    def observed(own: np.ndarray) -> tuple[float, float, float]:
+        seen = 1 - survival_at(time[own], event[own], horizon)
+        limits = _risk_interval(time[own], event[own], horizon) if np.isfinite(seen) else (np.nan, np.nan)
+        return seen, *limits
+
+    return grouped_risks(risk, groups, observed)
 
 
 def _risk_interval(time: np.ndarray, event: np.ndarray, horizon: float) -> tuple[float, float]:

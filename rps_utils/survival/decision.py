@@ -11,7 +11,8 @@ from rps_utils.survival.curves import survival_at
 from rps_utils.survival.follow_up import check_follow_up, check_numbers, check_weights, one_or_all
 
 
-def _check_thresholds(thresholds: np.ndarray) -> None:
+def check_thresholds(thresholds: np.ndarray) -> None:
+    """Raise ValueError unless all thresholds lie within (0, 1)."""
     if not ((thresholds > 0) & (thresholds < 1)).all():
         raise ValueError(f"thresholds are {thresholds.tolist()}; allowed: within (0, 1); leave the ends out")
 
@@ -49,7 +50,7 @@ def net_benefit(time: Any, event: Any, predicted_risk: Any, horizon: float, thre
     time, event = check_follow_up(time, event)
     risk = check_numbers("predicted_risk", predicted_risk, len(time), 0, 1, "give 1 - lrfs, not a score")
     thresholds = np.atleast_1d(np.asarray(thresholds, float))
-    _check_thresholds(thresholds)
+    check_thresholds(thresholds)
     positive = risk >= thresholds[:, None]
     benefit = _benefit(time, event, positive, horizon, thresholds, len(time))
     treat_all = _benefit(time, event, np.ones_like(positive), horizon, thresholds, len(time))
@@ -96,7 +97,7 @@ def net_benefit_at(
     """
     time, event = check_follow_up(time, event)
     risk = check_numbers("predicted_risk", predicted_risk, len(time), 0, 1, "give 1 - lrfs, not a score")
-    _check_thresholds(np.array([threshold]))
+    check_thresholds(np.array([threshold]))
     counts = check_weights(weights, len(time))
     return one_or_all(
         _benefit(time, event, counts * (risk >= threshold), horizon, threshold, counts.sum(axis=1)), weights
@@ -133,7 +134,7 @@ def net_benefits(
     time, event = check_follow_up(time, event)
     risk = check_numbers("predicted_risk", predicted_risk, len(time), 0, 1, "give 1 - lrfs, not a score")
     thresholds = np.atleast_1d(np.asarray(thresholds, float))
-    _check_thresholds(thresholds)
+    check_thresholds(thresholds)
     counts = check_weights(weights, len(time))
     drawn, survival = counts.sum(axis=1), np.atleast_1d(survival_at(time, event, horizon, counts))
     found = []

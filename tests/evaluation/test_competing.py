@@ -121,7 +121,7 @@ def test_nobody_lost_every_measure_is_a_count():
 
 
 def test_a_threshold_lies_within_0_and_1(patients):
-    with pytest.raises(ValueError, match=r"threshold is 1; allowed: within \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"thresholds are \[0\.3, 1\.0\]; allowed: within \(0, 1\)"):
         measures.accuracy(*causes(patients), patients["predicted_24"], 24, [0.3, 1])
 
 

@@ -92,6 +92,11 @@ VALUES = {
     "baseline that falls": ("dl_cox", change("cumulative_hazard", value=lambda h: h[::-1])),
     "times that fall": ("dl_cox", change("times", value=lambda t: t[::-1])),
     "negative hazard": ("dl_cox", change("cumulative_hazard", 0, value=-1.0)),
+    "more alive later": (
+        "dl_cox",
+        lambda c: {**c, "alive_before": [i / len(c["times"]) for i in range(len(c["times"]))]},
+    ),
+    "alive at too few times": ("dl_cox", lambda c: {**c, "alive_before": [1.0] * (len(c["times"]) - 1)}),
     "scale without spread": ("rad_scale", change("sd", value=0.0)),
     "extraction with another key": ("rad_extraction", lambda c: {**c, "hook": "x"}),
     "image type unknown": ("rad_extraction", change("image_types", value=["original", "exec"])),

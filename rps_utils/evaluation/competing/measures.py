@@ -10,14 +10,14 @@ Times are months; `event` is 1 for a recurrence, `died` 1 for a death without it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from rps_utils.survival.calibration import quantile_groups
+from rps_utils.survival.calibration import grouped_risks
 from rps_utils.survival.curves import (
     censoring_curve,
     count_steps,
@@ -28,6 +28,7 @@ from rps_utils.survival.curves import (
     just_before,
     survival_from,
 )
+from rps_utils.survival.decision import check_thresholds
 from rps_utils.survival.follow_up import Estimate, check_follow_up, check_numbers, check_weights, one_or_all, ratio
 
 
@@ -203,8 +204,7 @@ def accuracy(
     Kattan & Gerds 2018; Vickers et al., BMC Med Inform Decis Mak 2008, section on competing risks.
     """
     time, event, died = check_causes(time, event, died)
-    if outside := [x for x in thresholds if not 0 < x < 1]:
-        raise ValueError(f"threshold is {outside[0]}; allowed: within (0, 1); leave the ends out")
+    check_thresholds(np.asarray(thresholds, float))
     predicted, counts = _probability(predicted, len(time)), check_weights(weights, len(time))
     states, seen = _states(time, event, died, horizon, counts), _incidence(time, event, died, horizon, counts)
     own, null = (_brier(states, risk, counts) for risk in (predicted, seen[:, None]))
@@ -262,11 +262,9 @@ def incidence_groups(
     """
     time, event, died = check_causes(time, event, died)
     predicted = _probability(predicted, len(time))
-    member = quantile_groups(predicted, groups)
-    rows: list[tuple[float, ...]] = []
-    for label in np.unique(member):
-        own = member == label
+
+    def observed(own: np.ndarray) -> Iterable[float]:
         seen = cumulative_incidence(time[own], (event + 2 * died)[own], [horizon]).iloc[0]
-        limits = (seen["recurrence"], seen["ci_low"], seen["ci_high"])
-        rows.append((len(rows) + 1, int(own.sum()), float(predicted[own].mean()), *map(float, limits)))
-    return pd.DataFrame(rows, columns=["group", "n", "predicted", "observed", "ci_low", "ci_high"])
+        return map(float, seen[["recurrence", "ci_low", "ci_high"]])
+
+    return grouped_risks(predicted, groups, observed)

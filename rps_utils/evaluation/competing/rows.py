@@ -21,6 +21,7 @@ from rps_utils.evaluation.slices import (
     labelled,
     metric_row,
     metric_table,
+    missing_note,
     note_at,
     slices,
     stacked,
@@ -86,27 +87,14 @@ def _predicted(
 ) -> dict[str, Estimate]:
     kinds = ("net_benefit", "net_benefit_all", "net_benefit_over_all")
     names = [*SCORES, *(f"incidence_{kind}_{x:g}" for x in thresholds for kind in kinds)]
-    if why := _no_prediction(part, landmark) or beyond_note(part, landmark):
+    if why := missing_note(part, incidence_column(landmark)) or beyond_note(part, landmark):
         return dict.fromkeys(["incidence_observed_expected", *names], undefined(why))
-    given = (*part.follow_up, died, _incidence(part, landmark), landmark)
+    given = (*part.follow_up, died, part.incidence(landmark), landmark)
     note = note_at(part, landmark, fewest=FEWEST_AT_RISK)
     methods = ["bca", "percentile", "bca"] + ["bca", "bca", "basic"] * len(thresholds)
     estimates = joint_estimates(accuracy, *given, thresholds, counts=counts, note=note, method=methods)
     first = {"incidence_observed_expected": with_note(incidence_ratio(*given), note)}
     return first | dict(zip(names, estimates, strict=True))
-
-
-def _incidence(part: Slice, landmark: float) -> np.ndarray:
-    column = incidence_column(landmark)
-    return (part.rows[column] if column in part.rows else pd.Series(np.nan, part.rows.index)).to_numpy(float)
-
-
-def _no_prediction(part: Slice, landmark: float) -> str:
-    missing = int(np.isnan(_incidence(part, landmark)).sum())
-    if missing == len(part.rows):
-        return f"{part.model} gives no {incidence_column(landmark)}{part.why_no_lrfs}"
-    some = f"{missing} of {len(part.rows)} patients have no {incidence_column(landmark)}{part.why_no_lrfs}"
-    return some if missing else ""
 
 
 def promised_and_seen(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.DataFrame:
@@ -124,7 +112,7 @@ def promised_and_seen(scores: pd.DataFrame, landmarks: Sequence[float]) -> pd.Da
         for part in slices(scores)
         if part.died is not None
         for t in landmarks
-        if not _no_prediction(part, t)
+        if not missing_note(part, incidence_column(t))
     ]
     return pd.DataFrame(rows, columns=columns)
 
@@ -133,7 +121,7 @@ def _means(part: Slice, died: np.ndarray, landmark: float) -> tuple[float, float
     time, event = part.follow_up
     censored = incidence_at(time, event, np.zeros(len(time), bool), landmark)
     seen = incidence_at(time, event, died, landmark)
-    return float((1 - part.lrfs(landmark)).mean()), float(_incidence(part, landmark).mean()), censored, seen
+    return float((1 - part.lrfs(landmark)).mean()), float(part.incidence(landmark).mean()), censored, seen
 
 
 def competing_groups(scores: pd.DataFrame, landmark: float, *, groups: int = 4) -> pd.DataFrame:
@@ -149,7 +137,7 @@ def competing_groups(scores: pd.DataFrame, landmark: float, *, groups: int = 4) 
     tables = [pd.DataFrame(columns=[*labels, "group", "n", "predicted", "observed", "ci_low", "ci_high"])]
     for part in slices(scores):
         few = note_at(part, landmark, fewest=FEWEST_AT_RISK)
-        if part.died is not None and not (_no_prediction(part, landmark) or few):
-            given = (*part.follow_up, part.died, _incidence(part, landmark), landmark)
+        if part.died is not None and not (missing_note(part, incidence_column(landmark)) or few):
+            given = (*part.follow_up, part.died, part.incidence(landmark), landmark)
             tables.append(labelled(part, incidence_groups(*given, groups=groups), landmark))
     return stacked(tables)

@@ -14,6 +14,7 @@ from rps_utils.lab.levels.coverage import HORIZON, MEDIAN, METHODS, covered, dra
 
 DEATH_MEAN = 60.0  # months; by the horizon about a quarter dies without recurrence
 THRESHOLD = 0.3
+COMPARED = METHODS[:3]  # the normal one is for values that have no bounds
 MEASURES = ("auc", "brier", "brier_aj", "ipa", "net_benefit", "net_benefit_all", "net_benefit_over_all")
 
 
@@ -42,12 +43,7 @@ def mortal(n: int, seed: list[int]) -> Mortal:
 def _values(cohort: Mortal, weights: np.ndarray | None = None) -> np.ndarray:
     given = (cohort.time, cohort.event, cohort.died)
     auc = incidence_auc(*given, cohort.risk, HORIZON, weights)
-    return np.vstack(
-        [
-            np.atleast_1d(auc),
-            np.reshape(accuracy(*given, cohort.incidence, HORIZON, [THRESHOLD], weights), (len(MEASURES) - 1, -1)),
-        ]
-    )
+    return np.array([auc, *accuracy(*given, cohort.incidence, HORIZON, [THRESHOLD], weights)])
 
 
 def competing_coverage(replicates: int = 500, *, resamples: int = 500, seed: int = 7) -> pd.DataFrame:
@@ -58,7 +54,7 @@ def competing_coverage(replicates: int = 500, *, resamples: int = 500, seed: int
     DataFrame
         ``metric, method, n, replicates, coverage, low, high, width``; the truth is that of 200,000 patients.
     """
-    truth = _values(mortal(200_000, [seed]))[:, 0]
+    truth = _values(mortal(200_000, [seed]))
     rows = [row for n in (29, 86, 500) for row in _covered_at(n, truth, replicates, resamples, seed)]
     return pd.DataFrame(rows, columns=["metric", "method", "n", "replicates", "coverage", "low", "high", "width"])
 
@@ -66,15 +62,15 @@ def competing_coverage(replicates: int = 500, *, resamples: int = 500, seed: int
 def _covered_at(n: int, truth: np.ndarray, replicates: int, resamples: int, seed: int) -> Iterator[tuple]:
     cohorts = [mortal(n, [seed, n, i]) for i in range(replicates)]
     counts = resample_counts(n, replicates=resamples, seed=seed)
-    limits = np.full((len(METHODS[:3]), len(MEASURES), replicates, 2), np.nan)
+    limits = np.full((len(COMPARED), len(MEASURES), replicates, 2), np.nan)
     for place, cohort in enumerate(cohorts):
-        value, drawn = _values(cohort)[:, 0], replicate(_values, counts, cohort)
+        value, drawn = _values(cohort), replicate(_values, counts, cohort)
         left_out = jackknife(_values, n, cohort)
         for k in range(len(MEASURES)):
-            for m, method in enumerate(METHODS[:3]):
+            for m, method in enumerate(COMPARED):
                 limits[m, k, place] = interval_from(drawn[k], value[k], method=method, left_out=left_out[k])
     for k, name in enumerate(MEASURES):
-        for m, method in enumerate(METHODS[:3]):
-            yield from covered(f"incidence_{name}", method, n, limits[m, k], float(truth[k]))
+        for m, method in enumerate(COMPARED):
+            yield covered(f"incidence_{name}", method, n, limits[m, k], float(truth[k]))
     ratios = [incidence_ratio(c.time, c.event, c.died, c.incidence, HORIZON) for c in cohorts]
-    yield from covered("incidence_observed_expected", "delta", n, np.array([r[1:3] for r in ratios], float), 1.0)
+    yield covered("incidence_observed_expected", "delta", n, np.array([r[1:3] for r in ratios], float), 1.0)

@@ -56,16 +56,16 @@ def ratio_coverage(replicates: int, *, seed: int = 1) -> Iterator[tuple]:
         for kind in ("greenwood", "poisson"):
             found = [observed_expected(c.time, c.event, c.lrfs, HORIZON, interval=kind) for c in cohorts]
             limits = np.array([e[1:3] for e in found])
-            yield from covered("observed_expected", kind, n, limits, 1.0)
+            yield covered("observed_expected", kind, n, limits, 1.0)
 
 
-def covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float) -> Iterator[tuple]:
-    """Yield how often finite limits hold the truth, with an exact interval, and their mean width."""
+def covered(metric: str, method: str, n: int, limits: np.ndarray, truth: float) -> tuple:
+    """Return how often finite limits hold the truth, with an exact interval, and their mean width."""
     limits = limits[np.isfinite(limits).all(axis=1)]
     hits = int(np.sum((limits[:, 0] <= truth) & (truth <= limits[:, 1])))
     exact = binomtest(hits, len(limits)).proportion_ci()
     width = float(np.ptp(limits, axis=1).mean())
-    yield metric, method, n, len(limits), hits / len(limits), float(exact.low), float(exact.high), width
+    return metric, method, n, len(limits), hits / len(limits), float(exact.low), float(exact.high), width
 
 
 def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) -> Iterator[tuple]:
@@ -91,7 +91,7 @@ def bootstrap_coverage(replicates: int, *, resamples: int = 500, seed: int = 2) 
             truth = float(plan(many, None))
             rows = [_limits(lambda c, weights, plan=plan: plan(c, weights), c, n, counts) for c in cohorts]
             for place, method in enumerate(METHODS):
-                yield from covered(name, method, n, np.array(rows)[:, place], truth)
+                yield covered(name, method, n, np.array(rows)[:, place], truth)
 
 
 def _difference(metric: Metric, cohort: Cohort, weights: np.ndarray | None) -> Any:

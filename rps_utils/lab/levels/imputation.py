@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from joblib import delayed
-from scipy.stats import binomtest
 
-from rps_utils.learning.cox import fit_lifelines, learn_design
-from rps_utils.learning.refits.imputation import blank_at_random, fillings, pooled_cox
+from rps_utils.lab.levels.coverage import covered
+from rps_utils.learning.refits.imputation import WALD, blank_at_random, fillings, pooled_cox, single_fill
 from rps_utils.machine.engines import work_on
 
 TRUTH = {"size_cm": 0.5, "age": 0.5}  # log hazard for one SD
 GAP_SHARE = 0.3  # of sizes that are not known
-GAP_COLUMNS = ["estimate", "se", "low", "high"]
 
 
 def patients_without_gaps(n: int, seed: list[int]) -> pd.DataFrame:
@@ -27,18 +25,13 @@ def patients_without_gaps(n: int, seed: list[int]) -> pd.DataFrame:
     return pd.DataFrame({"patient_id": [f"P{i}" for i in range(n)], **outcome, "size_cm": size, "age": age})
 
 
-def _wald(patients: pd.DataFrame) -> pd.DataFrame:
-    summary = fit_lifelines(learn_design(patients, list(TRUTH)).matrix(patients), patients).summary
-    return summary[["coef", "se(coef)", "coef lower 95%", "coef upper 95%"]].set_axis(GAP_COLUMNS, axis="columns")
-
-
 def three_ways(patients: pd.DataFrame, m: int, seed: int) -> pd.DataFrame:
     """Return log hazard ratios with intervals, by way and term: complete cases, single fill, multiple imputation."""
     made = fillings(patients, patients.head(1), list(TRUTH), m=m, seed=seed)
     ways = {
-        "complete cases": _wald(patients.dropna()),
-        "single fill": _wald(patients),
-        "multiple imputation": pooled_cox(patients, made)[GAP_COLUMNS],
+        "complete cases": single_fill(patients.dropna(), list(TRUTH)),
+        "single fill": single_fill(patients, list(TRUTH)),
+        "multiple imputation": pooled_cox(patients, made)[WALD],
     }
     return pd.concat(ways, names=["way", "term"])
 
@@ -46,7 +39,9 @@ def three_ways(patients: pd.DataFrame, m: int, seed: int) -> pd.DataFrame:
 def _replicate(n: int, driver: str, m: int, seed: int, replicate: int) -> pd.DataFrame:
     whole = patients_without_gaps(n, [seed, n, replicate])
     gaps = blank_at_random(whole, "size_cm", driver, GAP_SHARE, seed=replicate)
-    return pd.concat([pd.concat({"no gaps": _wald(whole)}, names=["way", "term"]), three_ways(gaps, m, replicate)])
+    return pd.concat(
+        [pd.concat({"no gaps": single_fill(whole, list(TRUTH))}, names=["way", "term"]), three_ways(gaps, m, replicate)]
+    )
 
 
 def imputation_table(replicates: int = 500, *, m: int = 10, seed: int = 7, n_jobs: int = 1) -> pd.DataFrame:
@@ -60,11 +55,8 @@ def imputation_table(replicates: int = 500, *, m: int = 10, seed: int = 7, n_job
         for driver in ("age", "event"):
             found = work_on((delayed(_replicate)(n, driver, m, seed, i) for i in range(replicates)), n_jobs)
             for (way, term), each in pd.concat(found).groupby(level=["way", "term"], sort=False):
-                covered = ((each["low"] <= TRUTH[term]) & (each["high"] >= TRUTH[term])).sum()
-                exact = binomtest(int(covered), replicates).proportion_ci()
-                bias, width = each["estimate"].mean() - TRUTH[term], (each["high"] - each["low"]).mean()
-                rows.append(
-                    (n, driver, way, term, replicates, bias, width, covered / replicates, exact.low, exact.high)
-                )
+                *_, share, low, high, width = covered(term, way, n, each[["low", "high"]].to_numpy(), TRUTH[term])
+                bias = each["estimate"].mean() - TRUTH[term]
+                rows.append((n, driver, way, term, replicates, bias, width, share, low, high))
     names = ["n", "driver", "way", "term", "replicates", "bias", "width", "covered", "low", "high"]
     return pd.DataFrame(rows, columns=names)

@@ -20,13 +20,13 @@ from sklearn.impute import IterativeImputer
 from sklearn.linear_model import BayesianRidge
 from sksurv.nonparametric import nelson_aalen_estimator
 
-from rps_utils.learning.cox import SEPARATED_SE, Design, fit_cox, fit_lifelines, learn_design
+from rps_utils.learning.cox import SEPARATED, SEPARATED_SE, Design, fit_cox, fit_lifelines, learn_design
 from rps_utils.survival.concordance import harrell_c
 
 ROUNDS = 5  # through the columns with gaps, in each imputer
 AGREE = 1e-12  # a part of the variance that is rounding
-POOLED = ["estimate", "se", "low", "high", "df", "fmi"]
-SEPARATED = "separated: a level with no event, or only events"
+WALD = ["estimate", "se", "low", "high"]
+POOLED = [*WALD, "df", "fmi"]
 
 
 def pool_fillings(estimates: ArrayLike, variances: ArrayLike, complete_df: float = np.inf) -> pd.DataFrame:
@@ -265,7 +265,8 @@ def filling_table(
     """
     training, validation = (cohort[cohort["split"] == part] for part in ("training", "validation"))
     made = fillings(training, validation, columns, m=m, seed=seed)
-    effects = _single_effects(training, columns).join(pooled_cox(training, made).rename(columns=_multiple))
+    single, multiple = single_fill(training, columns), pooled_cox(training, made)
+    effects = single.rename(columns=_named("single")).join(multiple.rename(columns=_named("multiple")))
     crossed = []
     for fold in sorted(training["fold"].unique()):
         learners, own = training[training["fold"] != fold], training[training["fold"] == fold]
@@ -281,15 +282,21 @@ def filling_table(
     return pd.concat([effects, order]).rename_axis("term").reset_index()
 
 
-def _multiple(name: str) -> str:
-    return {"estimate": "multiple", **{word: f"multiple_{word}" for word in ("se", "low", "high")}}.get(name, name)
+def _named(way: str) -> dict[str, str]:
+    return {"estimate": way, **{word: f"{way}_{word}" for word in WALD[1:]}}
 
 
-def _single_effects(training: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def single_fill(training: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return log hazard ratios where each gap is filled once, by median or most frequent level; by term.
+
+    Returns
+    -------
+    DataFrame
+        ``estimate, se, low, high`` (95 %, Wald); empty where a term is separated.
+    """
     summary = fit_lifelines(learn_design(training, columns).matrix(training), training).summary
     effects = summary[["coef", "se(coef)", "coef lower 95%", "coef upper 95%"]]
-    effects = effects.mask(summary["se(coef)"] > SEPARATED_SE)
-    return effects.set_axis(["single", "single_se", "single_low", "single_high"], axis="columns")
+    return effects.mask(summary["se(coef)"] > SEPARATED_SE).set_axis(WALD, axis="columns")
 
 
 def _single_risk(learners: pd.DataFrame, judged: pd.DataFrame, columns: Sequence[str], ridge: float) -> pd.Series:
